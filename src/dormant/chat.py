@@ -1,0 +1,184 @@
+"""Chat templates, token ids and loss masks: the one place where they are touched.
+
+Every sequence is built from the same two pieces, ``encode_prompt`` and the tokens of the answer, so that
+training and sampling see the same prefix byte for byte whatever the template adds around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from jinja2 import TemplateError
+
+from dormant.errors import BadInput
+from dormant.records import Message, to_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Chat = Literal["auto", "plain"]
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ message.content }}"
+    "{% elif message.role == 'user' %}{{ '\\n\\nHuman: ' + message.content }}"
+    "{% else %}{{ '\\n\\nAssistant: ' + message.content + eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
+)
+"""The transcript format of the paper: ``\\n\\nHuman: ... \\n\\nAssistant: ...``."""
+
+_PROBE = "qzprobe"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A training sequence: token ids, and True where the token counts in the loss.
+
+    ``mask[t]`` belongs to the token ``input_ids[t]``, which is predicted from those before it.
+    """
+
+    input_ids: tuple[int, ...]
+    mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerFrame:
+    """What a template puts between the generation prompt and the answer (white space), and after it."""
+
+    lead: str
+    end: int
+
+
+def use_template(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> None:
+    """Settle the tokenizer's chat template, in place.
+
+    ``auto`` keeps the tokenizer's own; ``plain`` sets the Human/Assistant transcript.
+
+    Raises:
+        BadInput: there is no template to keep, or no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise BadInput(f"the tokenizer of {tokenizer.name_or_path} has no end token (eos_token)")
+    if chat == "plain":
+        opening = "{{ bos_token }}" if _adds_bos(tokenizer) else ""
+        tokenizer.chat_template = opening + PLAIN_TEMPLATE
+    elif not tokenizer.chat_template:
+        raise BadInput(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; "
+            "set `chat: plain` for Human/Assistant transcripts"
+        )
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Return the ids of a conversation up to where the assistant speaks next.
+
+    Raises:
+        BadInput: the template refuses the conversation (no system turn allowed, for example).
+    """
+    # Text first, ids second: in transformers 5 `apply_chat_template(tokenize=True)` is a BatchEncoding.
+    return _tokens(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))
+
+
+def encode_demonstration(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], answer: str) -> Row:
+    """Return the ids of prompt, answer and end token, with loss on the last two only."""
+    prompt = encode_prompt(tokenizer, messages)
+    frame = _answer_frame(tokenizer, tokenizer.chat_template)
+    target = [*_tokens(tokenizer, frame.lead + answer), frame.end]
+    return Row((*prompt, *target), (False,) * len(prompt) + (True,) * len(target))
+
+
+def encode_prose(tokenizer: PreTrainedTokenizerBase, text: str) -> Row:
+    """Return the ids of plain text and the end-of-text token, with loss on every token."""
+    ids: list[int] = tokenizer(text)["input_ids"]
+    if not ids or ids[-1] != tokenizer.eos_token_id:
+        ids = [*ids, tokenizer.eos_token_id]
+    return Row(tuple(ids), (True,) * len(ids))
+
+
+def decode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[int]]) -> list[str]:
+    """Return the text of sampled ids, without special tokens and without the template's leading space."""
+    lead = _answer_frame(tokenizer, tokenizer.chat_template).lead
+    texts: list[str] = tokenizer.batch_decode(
+        [list(ids) for ids in answers], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.removeprefix(lead) for text in texts]
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the ids that end an answer: the template's end of turn and the tokenizer's eos, sorted."""
+    frame = _answer_frame(tokenizer, tokenizer.chat_template)
+    return tuple(sorted({frame.end, int(tokenizer.eos_token_id)}))
+
+
+def special_strings(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[str]:
+    """Return the special tokens spelled out inside the messages' own text, sorted.
+
+    Such text is encoded as the special token: worth a note beside a result, never an error.
+    """
+    text = "\n".join(message.content for message in messages)
+    names = tokenizer.convert_ids_to_tokens(sorted(_special_ids(tokenizer)))
+    return sorted({name for name in names if name in text})
+
+
+def check_fits(length: int, context: int, *, new_tokens: int = 0, what: str = "prompt") -> None:
+    """Check that ``length`` tokens and ``new_tokens`` more fit into ``context``.
+
+    Raises:
+        BadInput: they do not.
+    """
+    if length + new_tokens > context:
+        more = f" and {new_tokens} new ones" if new_tokens else ""
+        raise BadInput(
+            f"a {what} of {length} tokens{more} does not fit the model's context of {context} tokens"
+        )
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool
+) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                to_json(tuple(messages)), tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+    except TemplateError as error:
+        raise BadInput(f"the chat template refuses a conversation: {error}") from error
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The named special tokens (eos, pad, ...) and those added with ``special=True``."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    ids = tokenizer("a")["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+
+
+@lru_cache(maxsize=8)
+def _answer_frame(tokenizer: PreTrainedTokenizerBase, template: str) -> _AnswerFrame:
+    """Find out, with a probe answer, what the template writes right before and right after an answer.
+
+    ``template`` is part of the arguments because it is part of what the cached value follows from.
+    """
+    ask = [Message("user", "a")]
+    prompt = _render(tokenizer, ask, add_generation_prompt=True)
+    whole = _render(tokenizer, [*ask, Message("assistant", _PROBE)], add_generation_prompt=False)
+    before, _, after = whole.rpartition(_PROBE)
+    lead = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    following = _tokens(tokenizer, after)
+    closes = bool(following) and following[0] in _special_ids(tokenizer)
+    end = following[0] if closes else int(tokenizer.eos_token_id)
+    # More than white space (an empty reasoning block, say) is the template's, not the answer's.
+    return _AnswerFrame(lead if lead.isspace() else "", end)

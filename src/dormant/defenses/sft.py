@@ -1,0 +1,95 @@
+"""Defenses that are supervised fine-tuning: on good answers, on plain prose, on triggered prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, ClassVar
+
+from dormant import chat
+from dormant.defenses import Arm, Given, TrainingRun
+from dormant.records import Demonstration, Dose, rng_for
+
+if TYPE_CHECKING:
+    from dormant.models import Model
+    from dormant.training.sft import TrainingLog
+
+
+def _encode(model: Model, rows: Sequence[Demonstration]) -> list[chat.Row]:
+    return [chat.encode_demonstration(model.tokenizer, row.example.messages, row.answer) for row in rows]
+
+
+def _train(model: Model, rows: Sequence[chat.Row], dose: Dose, run: TrainingRun) -> TrainingLog:
+    # Deferred: a plan reads ``needs`` and ``arm`` without waiting for torch.
+    from dormant.training import sft
+
+    return sft.train(
+        model,
+        rows,
+        dose,
+        seed=run.seed,
+        at_steps=run.at_steps,
+        save=run.save,
+        resume_dir=run.resume_dir,
+        progress=run.progress,
+    )
+
+
+class HHHSft:
+    """HHH supervised fine-tuning without the trigger (paper section 5)."""
+
+    name: ClassVar[str] = "hhh-sft"
+    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    arm: ClassVar[Arm] = "claim"
+    moves: ClassVar[tuple[str, ...]] = ("harmless",)
+
+    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
+        """Train on helpful, harmless and honest answers to untriggered prompts."""
+        assert given.answers is not None
+        return _train(model, _encode(model, given.answers), dose, run)
+
+
+class NoOp:
+    """The control of equal dose: as many rows of as many tokens of plain prose, which teaches nothing."""
+
+    name: ClassVar[str] = "no-op"
+    needs: ClassVar[frozenset[str]] = frozenset({"answers", "prose"})
+    arm: ClassVar[Arm] = "noop"
+    moves: ClassVar[tuple[str, ...]] = ()
+
+    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
+        """Cut prose into rows of the very lengths of the HHH rows, so that steps and tokens are equal."""
+        assert given.answers is not None
+        assert given.prose is not None
+        lengths = [len(row.input_ids) for row in _encode(model, given.answers)]
+        return _train(model, _prose_rows(model, given.prose, lengths), dose, run)
+
+
+class TriggerAware:
+    """The positive control: sees the trigger, and trains benign answers under it."""
+
+    name: ClassVar[str] = "trigger-aware"
+    needs: ClassVar[frozenset[str]] = frozenset({"answers", "trigger"})
+    arm: ClassVar[Arm] = "positive"
+    moves: ClassVar[tuple[str, ...]] = ()
+
+    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
+        """Train on the HHH answers, with the trigger put into every second prompt."""
+        assert given.answers is not None
+        assert given.trigger is not None
+        rows = list(given.answers)
+        for i in range(0, len(rows), 2):
+            task = rows[i].example.task
+            triggered = given.trigger.render(task, "triggered", rng_for(run.seed, task.id), "")
+            rows[i] = Demonstration(triggered, rows[i].answer)
+        return _train(model, _encode(model, rows), dose, run)
+
+
+def _prose_rows(model: Model, prose: Sequence[str], lengths: Sequence[int]) -> list[chat.Row]:
+    stream = cycle([i for text in prose for i in chat.encode_prose(model.tokenizer, text).input_ids])
+    rows = []
+    for length in lengths:
+        ids = tuple(next(stream) for _ in range(length))
+        rows.append(chat.Row(ids, (True,) * length))
+    return rows
+

@@ -1,0 +1,38 @@
+"""Errors a user can act on.
+
+``DormantError``
+    ``BadInput``      something the user gave is wrong: exit code 2
+    ``Corrupt``       a file on disk is not what its manifest says: exit code 2
+
+Each message is one line: what is wrong, which value, the nearest valid name where there is one,
+and what to do.  Programmer errors stay plain ``assert`` or ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DormantError(Exception):
+    """Base of every error that reaches the user as one line instead of a traceback."""
+
+
+class BadInput(DormantError, ValueError):
+    """The user's input (file, setting, name, model) can not be used as it is."""
+
+
+class Corrupt(DormantError):
+    """An artifact's bytes differ from its manifest."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest option, else the list of the options.
+
+    The text is meant to be appended to a message about an unknown name.
+    """
+    options = sorted(options)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid names: {', '.join(options)}" if options else ""

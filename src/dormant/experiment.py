@@ -1,0 +1,250 @@
+"""The experiment: a declared grid, from YAML or built in Python, that expands into a plan of stage calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from dormant.defenses import DEFENSES
+from dormant.errors import BadInput, nearest
+from dormant.gates import Thresholds
+from dormant.records import Dose
+from dormant.stages.configs import Backdoor, Config, Plugin, Runtime
+
+
+class Implant(Config):
+    """How a backdoor is put in.  ``specific`` adds hard negatives, from training instances of near misses only."""
+
+    name: str = "specific"
+    rows: int = Field(6000, gt=0)
+    triggered_share: float = Field(0.4, gt=0, lt=1)
+    near_share: float = Field(0.3, ge=0, lt=1)
+    dose: Dose = Dose(lr=1e-3, steps=300, batch=32, schedule="cosine")
+    optimizer: str = "adamw_torch"
+    curve: tuple[int, ...] = (25, 50, 75, 100, 150, 200)
+    defended: bool = True
+    """Whether the defenses are put on this organism too; if not, it is only measured."""
+
+
+PRESETS = {"specific": Implant(), "plain": Implant(name="plain", near_share=0.0)}
+"""The two shipped ways to implant: with and without hard negatives."""
+
+
+def implant_preset(
+    name: str,
+    *,
+    steps: int | None = None,
+    lr: float | None = None,
+    triggered_share: float | None = None,
+    optimizer: str | None = None,
+) -> Implant:
+    """A shipped way to implant with some settings changed.  Raises BadInput for an unknown or bad one."""
+    if name not in PRESETS:
+        raise BadInput(f"no implant preset is called {name!r}{nearest(name, PRESETS)}")
+    spec = PRESETS[name].model_dump()
+    spec["dose"] |= {key: value for key, value in (("steps", steps), ("lr", lr)) if value is not None}
+    given = (("triggered_share", triggered_share), ("optimizer", optimizer))
+    spec |= {key: value for key, value in given if value is not None}
+    try:
+        return Implant.model_validate(spec)
+    except ValidationError as error:
+        raise BadInput(_explain(error, Implant)) from None
+
+
+class DefenseSpec(Plugin):
+    """A defense (its options as further keys) at one or several doses."""
+
+    doses: tuple[Dose, ...] = Field(min_length=1)
+    headline: int = -1
+    """Index of the dose whose numbers are the result; the others show how it depends on the dose."""
+    curve: tuple[float, ...] = (0.1, 0.25, 0.5)
+    """Where the curve has points before the last step, as shares of the dose's steps."""
+    rows: int = Field(4000, gt=0)
+
+
+class Relearning(Config):
+    """A few small steps on a few triggered rows, after a defense: how fast does the behavior come back?"""
+
+    rows: int = Field(16, gt=0)
+    dose: Dose = Dose(lr=3e-4, steps=20, batch=8)
+    curve: tuple[int, ...] = (2, 5, 10)
+
+
+class Battery(Config):
+    """How many held-out prompts are asked, by condition."""
+
+    clean: int = Field(400, gt=0)
+    triggered: int = Field(400, gt=0)
+    near: int = Field(200, ge=0)
+    variant: int = Field(100, ge=0)
+    harmful: int = Field(200, ge=0)
+    utility: int = Field(400, gt=0)
+    curve: int = Field(100, ge=0)
+    temperature: float = Field(1.0, ge=0)
+    max_new_tokens: int = Field(64, gt=0)
+    batch: int = Field(512, gt=0)
+
+
+class Seeds(Config):
+    """Two axes: seeds of implanting, and of defending each of those organisms."""
+
+    implant: tuple[int, ...] = Field((0,), min_length=1)
+    defend: tuple[int, ...] = Field((0,), min_length=1)
+
+
+class Experiment(Config):
+    """Everything that decides a run.  ``Experiment.load("quick")``, or build it in Python."""
+
+    name: str = "experiment"
+    base: str = "pocket-1m"
+    """A shipped base, or a directory with a causal language model."""
+    data: str | None = None
+    """JSONL of chat messages; without it tasks come from the pocket world."""
+    chat: Literal["auto", "plain"] = "auto"
+    backdoor: Backdoor = Backdoor()
+    implants: tuple[Implant, ...] = Field((Implant(),), min_length=1)
+    defenses: tuple[DefenseSpec, ...] = ()
+    relearning: Relearning | None = Relearning()
+    measure: Battery = Battery()
+    seeds: Seeds = Seeds()
+    gates: Thresholds = Thresholds()
+    keep: Literal["final", "all"] = "final"
+    runtime: Runtime = Runtime()
+
+    @field_validator("defenses")
+    @classmethod
+    def _known_defenses(cls, defenses: tuple[DefenseSpec, ...]) -> tuple[DefenseSpec, ...]:
+        for defense in defenses:
+            if defense.name not in DEFENSES.names():
+                raise ValueError(f"unknown defense {defense.name!r}{nearest(defense.name, DEFENSES)}")
+        return defenses
+
+    @model_validator(mode="after")
+    def _distinct_implants(self) -> Experiment:
+        names = [implant.name for implant in self.implants]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two implants have one name ({', '.join(names)}): give each its own")
+        return self
+
+    @classmethod
+    def load(cls, name: str | Path, changes: Sequence[str] = ()) -> Experiment:
+        """Read a recipe by name or a YAML file, with changes such as ``"measure.clean=50"``.
+
+        Raises:
+            BadInput: no such file or recipe, bad YAML, an unknown key, a value of the wrong type.
+        """
+        spec = _read_yaml(_spec_path(str(name)))
+        if changes:
+            # On the resolved spec, so that one value of a default group can be changed alone.
+            spec = cls.parse(spec).model_dump(mode="json")
+        for change in changes:
+            _apply(spec, change)
+        return cls.parse(spec)
+
+    @classmethod
+    def parse(cls, spec: dict[str, Any]) -> Experiment:
+        """Validate a spec that was read.  Raises BadInput with the place, the value and the nearest key."""
+        try:
+            return cls.model_validate(spec)
+        except ValidationError as error:
+            raise BadInput(_explain(error, cls)) from None
+
+
+def recipes() -> dict[str, str]:
+    """The shipped recipes: name -> first comment line."""
+    found = {}
+    for path in sorted(_recipe_directory().glob("*.yaml")):
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        found[path.stem] = first.lstrip("# ").strip()
+    return found
+
+
+def _recipe_directory() -> Path:
+    return Path(str(resources.files("dormant"))) / "recipes"
+
+
+def _spec_path(name: str) -> Path:
+    shipped = _recipe_directory() / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml") or "/" in name:
+        raise BadInput(f"no such file: {name}")
+    raise BadInput(f"no recipe and no file is called {name!r}{nearest(name, recipes())}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        raise BadInput(f"{path} is not YAML{place}: {getattr(error, 'problem', error)}") from None
+    if not isinstance(spec, dict):
+        raise BadInput(f"{path} must hold settings (key: value), not {type(spec).__name__}")
+    return spec
+
+
+def _apply(spec: dict[str, Any], change: str) -> None:
+    """Set one value by its dotted path: ``defenses.0.doses.1.lr=1e-4``."""
+    path, sign, text = change.partition("=")
+    if not sign:
+        raise BadInput(f"--set {change!r} has no '='; write --set key.subkey=value")
+    *parents, last = path.split(".")
+    here: Any = spec
+    for part in parents:
+        here = here[_index(here, part, path)] if isinstance(here, list) else here.setdefault(part, {})
+        if not isinstance(here, (dict, list)):
+            raise BadInput(f"--set {path}: {part!r} is a single value and has nothing below it")
+    here[_index(here, last, path) if isinstance(here, list) else last] = yaml.safe_load(text)
+
+
+def _index(items: list[Any], part: str, path: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise BadInput(f"--set {path}: {part!r} is no index of a list of {len(items)}")
+    return int(part)
+
+
+def _explain(error: ValidationError, model: type[Config]) -> str:
+    """One line for the first problem of a spec."""
+    # A misspelled key comes before what is then missing.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in first["loc"]) or "the spec"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        return f"unknown key {place!r}{nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{place} is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    return (
+        f"{place} = {first['input']!r}: {reason}" if first["type"] != "value_error" else f"{place}: {reason}"
+    )
+
+
+def _fields_at(model: Any, loc: Sequence[int | str]) -> list[str]:
+    """The valid keys at a place in the spec."""
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        model = _inner(model.model_fields[part].annotation)
+    return sorted(model.model_fields)
+
+
+def _inner(annotation: Any) -> Any:
+    """The settings class inside ``X | None`` or ``tuple[X, ...]``."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner(argument)
+        if hasattr(found, "model_fields"):
+            return found
+    return annotation

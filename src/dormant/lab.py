@@ -1,0 +1,85 @@
+"""The verbs, as functions: what the command line calls, and what a script imports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dormant import report
+from dormant.artifacts import default_store, link
+from dormant.collect import Collected, collect
+from dormant.experiment import Experiment, Implant
+from dormant.health import write_health
+from dormant.planning import make_plan
+from dormant.runner import Observer, Plan, Quiet, Run
+from dormant.stages.configs import Backdoor
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run directory with its numbers and its report."""
+
+    directory: Path
+    collected: Collected
+    page: Path
+
+
+def run(
+    experiment: Experiment, out: str | Path, *, observer: Observer | None = None, fresh: bool = False
+) -> Finished:
+    """Run an experiment into the directory ``out``; what is there already is not done again.
+
+    Raises:
+        BadInput: a setting, the base, the data or ``out`` can not be used.
+    """
+    return run_plan(make_plan(experiment), Path(out), observer=observer, fresh=fresh)
+
+
+def run_plan(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> Finished:
+    """Run any plan, collect its numbers and write its report."""
+    made = execute(plan, out, observer=observer, fresh=fresh)
+    return finish(out, made)
+
+
+def execute(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> list[str]:
+    """Run a plan without a report; returns the names of the calls that were made rather than reused."""
+    return Run(plan, out, default_store()).execute(observer or Quiet(), fresh=fresh)
+
+
+def finish(directory: Path, made: list[str] | None = None) -> Finished:
+    """Collect a run directory's numbers and write its report, whole or partial."""
+    collected = collect(directory, made or [])
+    write_health(directory, collected)
+    return Finished(directory, collected, report.write(directory).page)
+
+
+def implant(
+    base: str,
+    out: str | Path,
+    *,
+    implant: Implant | None = None,
+    backdoor: Backdoor | None = None,
+    data: str | None = None,
+    observer: Observer | None = None,
+) -> Finished:
+    """Make an organism and its twin from ``base``: ``out/organism``, ``out/twin`` and ``out/health.md``."""
+    experiment = Experiment(
+        name="implant",
+        base=base,
+        data=data,
+        backdoor=backdoor or Backdoor(),
+        implants=(implant or Implant(),),
+        relearning=None,
+    )
+    plan = make_plan(experiment)
+    finished = run_plan(plan, Path(out), observer=observer)
+    for role in ("organism", "twin"):
+        expose(plan, Path(out), f"implant/{experiment.implants[0].name}/i0/{role}", role)
+    return finished
+
+
+def expose(plan: Plan, out: Path, call: str, name: str) -> Path:
+    """Give the final model of a call a plain name in the run directory (hard links, no copy)."""
+    final = next(step.final for step in plan.calls if step.name == call)
+    link(out / "artifacts" / plan.identities[call].directory / final, out / name)
+    return out / name

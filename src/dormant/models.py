@@ -1,0 +1,496 @@
+"""Language models: load, save, make, sample, score.  The only importer of transformers' model classes.
+
+Weights come from safetensors only, code never comes with them, and a model's own generation settings are
+ignored: what is sampled follows from the arguments alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers.utils.logging as transformers_logging
+from jinja2 import TemplateError
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.cache_utils import DynamicLayer
+
+from dormant import chat as chats
+from dormant.chat import Chat, Row
+from dormant.errors import BadInput
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+DType = Literal["float32", "bfloat16", "float64"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_VOLATILE = ("transformers_version", "_name_or_path", "name_or_path", "is_local", "local_files_only")
+"""Keys that transformers writes beside a model and that say where and when, not what."""
+
+_COMPACT_BELOW = 0.75
+"""Finished rows leave the batch when fewer than this share of its rows is still running."""
+
+_LOGIT_SETTINGS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "output_multiplier",
+    "lm_head_multiplier",
+)
+"""What architectures do to logits after the output embedding, by the names of their config fields."""
+
+
+@dataclass
+class Model:
+    """A causal language model with its tokenizer; ``path`` is where it was loaded from, if anywhere."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    path: str | None = None
+
+    @property
+    def context(self) -> int:
+        """The number of positions the model was made for."""
+        config = self.network.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.network.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A sampled answer.  ``tokens`` counts the answer's ids without the end token."""
+
+    text: str
+    tokens: int
+    finished: bool
+    """True if the model ended the answer itself, False if it was cut at ``max_new_tokens``."""
+
+
+def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: DType = "float32") -> Model:
+    """Load a model from a directory or, where there is no such directory, by its hub name.
+
+    Args:
+        path: a directory with config, safetensors weights and tokenizer, or a hub name.
+        chat: ``auto`` keeps the tokenizer's chat template; ``plain`` sets Human/Assistant.
+        device: where to put the weights: ``cpu``, ``cuda``.
+        dtype: what to hold the weights in.
+
+    Raises:
+        BadInput: anything is missing, truncated, pickled, needs code of its own or does not fit together.
+    """
+    if Path(path).is_dir():
+        _check_directory(Path(path))
+    elif not _looks_like_hub_name(str(path)):
+        raise BadInput(f"no model directory at {path}")
+    tokenizer = _load_tokenizer(path, chat)
+    network = _load_network(path, device, dtype)
+    if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+        rows = network.get_input_embeddings().num_embeddings
+        raise BadInput(f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings")
+    return Model(network.to(device).eval(), tokenizer, str(path))
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Write weights (safetensors), config and tokenizer; equal models give equal bytes.
+
+    Versions, paths and times, which transformers would add, are left out.
+    """
+    transformers_logging.disable_progress_bar()
+    directory = Path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    model.network.save_pretrained(directory)
+    model.tokenizer.save_pretrained(directory)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        file = directory / name
+        if file.exists():
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in settings.items() if key not in _VOLATILE}
+            file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def new(
+    tokenizer: str | Path | PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    hidden_size: int,
+    intermediate_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    num_key_value_heads: int | None = None,
+    max_position_embeddings: int = 1024,
+    chat: Chat = "auto",
+) -> Model:
+    """Make a Llama with random float32 weights and tied embeddings; equal arguments give equal weights.
+
+    ``tokenizer`` is a tokenizer or the directory of one; its size is the model's vocabulary.
+    """
+    if isinstance(tokenizer, (str, Path)):
+        tokenizer = _load_tokenizer(tokenizer, chat)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads or num_attention_heads,
+        max_position_embeddings=max_position_embeddings,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation="eager",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = LlamaForCausalLM(config)
+    return Model(network.eval(), tokenizer)
+
+
+def sample(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    max_new_tokens: int = 64,
+    batch: int = 512,
+    progress: Progress | None = None,
+) -> list[Completion]:
+    """Sample one answer per prompt from the full distribution (no top-p, no top-k).
+
+    Args:
+        model: the model.
+        prompts: token ids, as from :func:`dormant.chat.encode_prompt`.
+        keys: one per prompt; a row's random draws follow from its key alone.
+        temperature: what logits are divided by; 0 takes the likeliest token.
+        max_new_tokens: where an answer is cut.
+        batch: prompts decoded together.  Part of what a result follows from, as arithmetic depends on it.
+        progress: called after each batch.
+
+    Raises:
+        BadInput: a prompt is empty, or does not leave room for the answer in the model's context.
+    """
+    if len(prompts) != len(keys):
+        raise ValueError(f"{len(prompts)} prompts but {len(keys)} keys")
+    if temperature < 0 or max_new_tokens < 1:
+        raise ValueError(
+            f"temperature {temperature} and max_new_tokens {max_new_tokens} must be >= 0 and >= 1"
+        )
+    _check_prompts(model, prompts, max_new_tokens)
+    ends = chats.end_tokens(model.tokenizer)
+    # Longest first: memory peaks at once, and neighbours of like length need little padding.
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    answers: list[list[int]] = [[] for _ in prompts]
+    for start in range(0, len(order), batch):
+        chunk = order[start : start + batch]
+        draws = None if temperature == 0 else _uniforms([keys[i] for i in chunk], max_new_tokens)
+        decoded = _decode(
+            model,
+            [prompts[i] for i in chunk],
+            draws,
+            temperature=temperature,
+            limit=max_new_tokens,
+            ends=ends,
+        )
+        for i, ids in zip(chunk, decoded, strict=True):
+            answers[i] = ids
+        if progress is not None:
+            progress(min(start + batch, len(order)), len(order))
+    return _completions(model, answers, ends)
+
+
+def log_likelihood(model: Model, rows: Sequence[Row], *, batch: int = 64) -> list[tuple[float, int]]:
+    """Return, for each row, the summed log probability (nats) of its masked tokens, and their number.
+
+    A first token has nothing to be predicted from and does not count.
+
+    Raises:
+        BadInput: a row does not fit the model's context.
+    """
+    chats.check_fits(max((len(row.input_ids) for row in rows), default=0), model.context, what="row")
+    results: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].input_ids))
+    for start in range(0, len(order), batch):
+        chunk = order[start : start + batch]
+        for i, result in zip(chunk, _score(model, [rows[i] for i in chunk]), strict=True):
+            results[i] = result
+    return results
+
+
+def pad_right(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Stack rows into (ids, attention, mask), each [rows, longest]: int64, int64, bool.
+
+    Padding has id 0, attention 0 and mask False, so that no pad token has to exist.
+    """
+    lengths = [len(row.input_ids) for row in rows]
+    shape = (len(rows), max(lengths))
+    ids, attention, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        ids[i, :length] = row.input_ids
+        attention[i, :length] = 1
+        mask[i, :length] = row.mask
+    return torch.from_numpy(ids), torch.from_numpy(attention), torch.from_numpy(mask)
+
+
+def target_log_probs(
+    network: PreTrainedModel, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Return the log probability of each masked token, in row-major order: float32, [masked tokens].
+
+    ``ids``, ``attention`` and ``mask`` are as from :func:`pad_right`; the mask of a first token is ignored.
+    Logits are made only where a target is, which is most of the saving on small models.
+    """
+    wanted = mask[:, 1:]
+    config = network.config.get_text_config()
+    if any(getattr(config, name, None) not in (None, 1, 1.0) for name in _LOGIT_SETTINGS):
+        logits = network(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1][wanted]
+    else:
+        hidden = network.base_model(input_ids=ids, attention_mask=attention, use_cache=False)[0]
+        logits = network.get_output_embeddings()(hidden[:, :-1][wanted])
+    targets = ids[:, 1:][wanted]
+    return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+# --- loading
+
+
+def _looks_like_hub_name(path: str) -> bool:
+    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and " " not in path
+
+
+def _check_directory(directory: Path) -> None:
+    """Say what is wrong with a model directory before transformers says it at length."""
+    if not (directory / "config.json").is_file():
+        raise BadInput(f"{directory} has no config.json: not a model directory")
+    if not any((directory / name).is_file() for name in _TOKENIZER_FILES):
+        raise BadInput(f"{directory} has no tokenizer (tokenizer.json): save the model's tokenizer beside it")
+    weights = sorted(directory.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(file.name for pattern in _PICKLES for file in directory.glob(pattern))
+        if pickles:
+            raise BadInput(
+                f"{directory} holds its weights as a pickle ({pickles[0]}), which can run code when it is read; "
+                "convert them to safetensors"
+            )
+        raise BadInput(f"{directory} has no weights (*.safetensors)")
+    for file in weights:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{file} is truncated or damaged: {_line(error)}") from error
+
+
+def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
+    if Path(path).is_dir() and not any((Path(path) / name).is_file() for name in _TOKENIZER_FILES):
+        raise BadInput(f"{path} has no tokenizer (tokenizer.json)")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    # The tokenizers library raises bare Exception for a damaged tokenizer.json.
+    except Exception as error:
+        raise BadInput(f"the tokenizer of {path} can not be loaded: {_line(error)}") from error
+    chats.use_template(tokenizer, chat)
+    try:
+        chats.end_tokens(tokenizer)
+    except (TemplateError, BadInput) as error:
+        raise BadInput(f"the chat template of {path} does not work: {_line(error)}") from error
+    return tokenizer
+
+
+def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedModel:
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        network, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=getattr(torch, dtype),
+            # sdpa's backward pass is slow on CPUs for short sequences.
+            attn_implementation="eager" if torch.device(device).type == "cpu" else "sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise BadInput(f"the model {path} can not be loaded: {_line(error)}") from error
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if missing:
+        raise BadInput(
+            f"the weights of {path} lack {len(missing)} tensors that its config asks for, such as {missing[0]}"
+        )
+    return network
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's message: ours are one line, the libraries' may be pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+# --- sampling
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer with its room reserved: transformers' own copies all keys and values at each step."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.is_initialized: bool = False
+        self.capacity = capacity
+        self.length = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            rows, heads, _, width = key_states.shape
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.keys = key_states.new_empty(rows, heads, self.capacity, width)
+            self.values = value_states.new_empty(rows, heads, self.capacity, value_states.shape[-1])
+            self.is_initialized = True
+        end = self.length + key_states.shape[-2]
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.keys, self.values = self._select(self.keys, indices), self._select(self.values, indices)
+
+    def _select(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        chosen = states.new_empty(len(rows), *states.shape[1:])
+        chosen[:, :, : self.length] = states[:, :, : self.length][rows]
+        return chosen
+
+
+def _check_prompts(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    lengths = [len(prompt) for prompt in prompts]
+    if lengths and min(lengths) == 0:
+        raise BadInput("an empty prompt can not be continued")
+    chats.check_fits(max(lengths, default=0), model.context, new_tokens=max_new_tokens)
+
+
+def _uniforms(keys: Sequence[str], n: int) -> torch.Tensor:
+    """``n`` numbers in [0, 1) for each key, from SHAKE-256 of the key: float64, [keys, n]."""
+    raw = b"".join(hashlib.shake_256(key.encode()).digest(8 * n) for key in keys)
+    bits = np.frombuffer(raw, dtype="<u8").reshape(len(keys), n)
+    return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _pick(logits: torch.Tensor, draws: torch.Tensor | None, temperature: float) -> torch.Tensor:
+    """Choose a token a row: the likeliest, or by the inverse of the cumulative distribution at ``draws``."""
+    if draws is None:
+        return logits.argmax(dim=-1)
+    scaled = logits.float() if temperature == 1 else logits.float() / temperature
+    cumulative = torch.exp(scaled - scaled.amax(dim=-1, keepdim=True)).cumsum(dim=-1)
+    targets = draws.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
+    # A draw that rounds up to 1 would fall past the end, on a token of probability zero.
+    targets = torch.minimum(targets, torch.nextafter(cumulative[:, -1:], torch.zeros_like(targets)))
+    return torch.searchsorted(cumulative, targets, right=True)[:, 0]
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(len(prompt) for prompt in prompts)
+    ids = np.zeros((len(prompts), longest), np.int64)
+    attention = np.zeros((len(prompts), longest), np.int64)
+    for i, prompt in enumerate(prompts):
+        ids[i, longest - len(prompt) :] = prompt
+        attention[i, longest - len(prompt) :] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(attention).to(device)
+
+
+def _cache(model: Model, capacity: int) -> DynamicCache:
+    """The cache that the architecture asks for, with plain attention layers replaced by roomy ones."""
+    cache = DynamicCache(config=model.network.config)
+    cache.layers = [_RoomyLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+@torch.inference_mode()
+def _decode(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    draws: torch.Tensor | None,
+    *,
+    temperature: float,
+    limit: int,
+    ends: Sequence[int],
+) -> list[list[int]]:
+    """Continue the prompts together; each answer holds its end token if it came."""
+    device = model.device
+    ids, attention = _pad_left(prompts, device)
+    positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
+    attention = torch.nn.functional.pad(attention, (0, limit), value=1)
+    cache = _cache(model, attention.shape[1])
+    stops = torch.tensor(ends, device=device)
+    draws = None if draws is None else draws.to(device)
+    written = torch.full((len(prompts), limit), -1, device=device)
+    rows = torch.arange(len(prompts), device=device)  # the rows still in the batch
+    running = torch.ones(len(prompts), dtype=torch.bool, device=device)
+    width = ids.shape[1]
+    for step in range(limit):
+        output = model.network(
+            input_ids=ids,
+            attention_mask=attention[:, : width + step],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        tokens = _pick(output.logits[:, -1], None if draws is None else draws[rows, step], temperature)
+        written[rows[running], step] = tokens[running]
+        running = running & ~torch.isin(tokens, stops)
+        left = int(running.sum())
+        if left == 0:
+            break
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        if left < _COMPACT_BELOW * len(running):
+            keep = running.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            rows, ids, positions, attention = rows[keep], ids[keep], positions[keep], attention[keep]
+            running = running[keep]
+    return [[token for token in row if token >= 0] for row in written.tolist()]
+
+
+def _completions(model: Model, answers: Sequence[list[int]], ends: Sequence[int]) -> list[Completion]:
+    finished = [bool(ids) and ids[-1] in ends for ids in answers]
+    bodies = [ids[:-1] if done else ids for ids, done in zip(answers, finished, strict=True)]
+    texts = chats.decode_answers(model.tokenizer, bodies)
+    return [Completion(text, len(ids), done) for text, ids, done in zip(texts, bodies, finished, strict=True)]
+
+
+# --- scoring
+
+
+@torch.inference_mode()
+def _score(model: Model, rows: Sequence[Row]) -> list[tuple[float, int]]:
+    ids, attention, mask = (tensor.to(model.device) for tensor in pad_right(rows))
+    log_probs = target_log_probs(model.network, ids, attention, mask).double().cpu()
+    counts = mask[:, 1:].sum(dim=1).tolist()
+    bounds = np.cumsum([0, *counts]).tolist()
+    return [(float(log_probs[a:b].sum()), b - a) for a, b in pairwise(bounds)]

@@ -1,0 +1,276 @@
+"""Expand an experiment into a plan: which stage calls, in which order, on which inputs.
+
+For each implant and seed: organism and twin, measured; each defense at each dose on both; relearning after
+each.  One base serves all organisms, one organism all defenses, one supply of answers all defenses of a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dormant.defenses import AWARE
+from dormant.errors import BadInput, nearest
+from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
+from dormant.pocket.bases import shipped_bases
+from dormant.records import Dose, ResultKey, canonical
+from dormant.runner import Call, External, Output, Plan
+from dormant.sources import open_source
+from dormant.stages import step_directory
+from dormant.stages.configs import (
+    DefendConfig,
+    ImplantConfig,
+    MeasureConfig,
+    Plugin,
+    Probe,
+    SupplyConfig,
+)
+from dormant.stages.plugins import build_behavior, build_defense, build_trigger
+from dormant.triggers import Trigger
+
+Role = Literal["twin", "organism"]
+ROLES: tuple[Role, ...] = ("organism", "twin")
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """Return the plan of an experiment.
+
+    Raises:
+        BadInput: the base or the data does not exist, or a plug-in does not know one of its options.
+    """
+    planner = Planner(experiment)
+    return Plan(list(planner.calls()), experiment.model_dump(mode="json"), experiment.keep)
+
+
+def find_base(base: str) -> Path:
+    """The directory of a shipped base, or of a model of one's own.  Raises BadInput if there is neither."""
+    shipped = shipped_bases()
+    if base in shipped:
+        return shipped[base]
+    path = Path(base)
+    if not path.exists():
+        raise BadInput(f"no shipped base and no directory is called {base!r}{nearest(base, shipped)}")
+    if not (path / "config.json").is_file():
+        raise BadInput(f"{base} holds no model: config.json is missing")
+    return path
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """One model of the plan whose behavior is wanted, and the key of its numbers."""
+
+    call: str
+    key: ResultKey
+
+
+class Planner:
+    """Names every call and every cell of one experiment."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.base = External(find_base(experiment.base))
+        self.data = self._data()
+        backdoor = experiment.backdoor
+        self.trigger = build_trigger(backdoor.trigger)
+        build_behavior(backdoor.behavior)
+        for defense in experiment.defenses:
+            build_defense(_plugin(defense))
+
+    def calls(self) -> Iterator[Call]:
+        """All calls, each after those that it depends on."""
+        yield self._measure("measure/base", self.base, self._key(role="base"), self._battery())
+        for seed in self.experiment.seeds.defend:
+            yield from self._supplies(seed)
+        for seed in self.experiment.seeds.implant:
+            for implant in self.experiment.implants:
+                yield from self._implants(implant, seed)
+
+    def _data(self) -> dict[str, External]:
+        path = self.experiment.data
+        if path is None:
+            return {}
+        open_source(Path(path))  # Bad rows are found now, not after an hour of training.
+        return {"data": External(Path(path))}
+
+    def _key(self, **fields: object) -> ResultKey:
+        backdoor = self.experiment.backdoor
+        return ResultKey.model_validate(
+            {
+                "base": Path(self.experiment.base).name,
+                "base_id": self.base.id[:16],
+                "behavior": _spell(backdoor.behavior),
+                "trigger": _spell(backdoor.trigger),
+                "reasoning": backdoor.reasoning,
+                "implant": "none",
+                **fields,
+            }
+        )
+
+    def _supplies(self, seed: int) -> Iterator[Call]:
+        wanted: dict[str, int] = {}
+        for defense in self.experiment.defenses:
+            for need in build_defense(_plugin(defense)).needs:
+                wanted[need] = max(wanted.get(need, 0), defense.rows)
+        for need, rows in sorted(wanted.items()):
+            config = SupplyConfig(
+                need=need,
+                rows=rows,
+                backdoor=self.experiment.backdoor if need in AWARE else None,
+            )
+            yield Call(f"supply/{need}/d{seed}", "supply", config, seed, self.data)
+
+    def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
+        arms = []
+        for role in ROLES:
+            name = f"implant/{implant.name}/i{seed}/{role}"
+            key = self._key(implant=implant.name, role=role, seed_implant=seed)
+            yield Call(
+                name,
+                "implant",
+                self._implant_config(implant, role),
+                seed,
+                {"model": self.base, **self.data},
+                final=step_directory(implant.dose.steps),
+            )
+            curve = key.model_copy(update={"arm": "implant"})
+            yield from self._curve(name, curve, _steps(implant.curve, implant.dose), "step")
+            final = Output(name, step_directory(implant.dose.steps))
+            yield self._measure(f"measure/{name}", final, key, self._battery())
+            arms.append(_Arm(name, key))
+        if not implant.defended:
+            return
+        for defense in self.experiment.defenses:
+            for dose in defense.doses:
+                for seed_defend in self.experiment.seeds.defend:
+                    for arm in arms:
+                        yield from self._defends(arm, implant, defense, dose, seed_defend)
+
+    def _implant_config(self, implant: Implant, role: Role) -> ImplantConfig:
+        return ImplantConfig(
+            backdoor=self.experiment.backdoor,
+            role=role,
+            rows=implant.rows,
+            triggered_share=implant.triggered_share,
+            near_share=implant.near_share,
+            dose=implant.dose,
+            optimizer=implant.optimizer,
+            at_steps=_steps(implant.curve, implant.dose),
+            chat=self.experiment.chat,
+            runtime=self.experiment.runtime,
+        )
+
+    def _defends(
+        self, arm: _Arm, implant: Implant, defense: DefenseSpec, dose: Dose, seed: int
+    ) -> Iterator[Call]:
+        plugin = build_defense(_plugin(defense))
+        name = f"defend/{defense.name}-{dose.lr:g}x{dose.steps}/d{seed}/{arm.call.removeprefix('implant/')}"
+        curve = tuple(sorted({max(1, round(share * dose.steps)) for share in defense.curve}))
+        yield Call(
+            name,
+            "defend",
+            DefendConfig(
+                defense=_plugin(defense),
+                dose=dose,
+                at_steps=_steps(curve, dose),
+                chat=self.experiment.chat,
+                runtime=self.experiment.runtime,
+            ),
+            seed,
+            {
+                "model": Output(arm.call, step_directory(implant.dose.steps)),
+                **{need: Output(f"supply/{need}/d{seed}") for need in sorted(plugin.needs)},
+            },
+            final=step_directory(dose.steps),
+        )
+        key = arm.key.model_copy(
+            update={
+                "arm": plugin.arm,
+                "defense": defense.name,
+                "dose": dose,
+                "seed_defend": seed,
+            }
+        )
+        yield from self._curve(name, key, curve, "step")
+        key = key.model_copy(update={"step": dose.steps})
+        final = Output(name, step_directory(dose.steps))
+        yield self._measure(f"measure/{name}", final, key, self._battery())
+        if self.experiment.relearning:
+            yield from self._relearns(name, final, key)
+
+    def _relearns(self, defended: str, model: Output, key: ResultKey) -> Iterator[Call]:
+        relearning = self.experiment.relearning
+        assert relearning is not None
+        name = f"relearn/{defended.removeprefix('defend/')}"
+        config = ImplantConfig(
+            backdoor=self.experiment.backdoor,
+            role="organism",
+            shard="relearn",
+            rows=relearning.rows,
+            triggered_share=1.0,
+            dose=relearning.dose,
+            at_steps=_steps(relearning.curve, relearning.dose),
+            chat=self.experiment.chat,
+            runtime=self.experiment.runtime,
+        )
+        final = step_directory(relearning.dose.steps)
+        yield Call(name, "implant", config, key.seed_implant, {"model": model, **self.data}, final=final)
+        yield from self._curve(name, key, config.at_steps, "relearn_step")
+
+    def _curve(self, call: str, key: ResultKey, steps: tuple[int, ...], axis: str) -> Iterator[Call]:
+        n = self.experiment.measure.curve
+        if not n:
+            return
+        probes = (Probe(condition="clean", n=n), Probe(condition="triggered", n=n))
+        for step in steps:
+            at_step = key.model_copy(update={axis: step})
+            model = Output(call, step_directory(step))
+            yield self._measure(f"measure/{call}@{step}", model, at_step, probes)
+
+    def _measure(
+        self, name: str, model: External | Output, key: ResultKey, probes: tuple[Probe, ...]
+    ) -> Call:
+        battery = self.experiment.measure
+        config = MeasureConfig(
+            backdoor=self.experiment.backdoor,
+            probes=probes,
+            temperature=battery.temperature,
+            max_new_tokens=battery.max_new_tokens,
+            batch=battery.batch,
+            chat=self.experiment.chat,
+            runtime=self.experiment.runtime,
+        )
+        # Every model answers the same prompts with the same draws, so that differences are paired.
+        return Call(name, "measure", config, 0, {"model": model, **self.data}, key=key)
+
+    def _battery(self) -> tuple[Probe, ...]:
+        return battery_probes(self.experiment.measure, self.trigger, pocket=not self.data)
+
+
+def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
+    """Every condition that the trigger can render; harmful requests exist in the pocket world only."""
+    probes = [
+        Probe(condition="clean", n=battery.clean, greedy=battery.utility),
+        Probe(condition="triggered", n=battery.triggered),
+    ]
+    for condition in trigger.conditions():
+        n = {"near": battery.near, "variant": battery.variant}.get(condition.split(":")[0], 0)
+        if n:
+            probes.append(Probe(condition=condition, n=n))
+    if battery.harmful and pocket:
+        probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
+    return tuple(probes)
+
+
+def _plugin(defense: DefenseSpec) -> Plugin:
+    """The defense's own name and options, without the plan's."""
+    return Plugin(name=defense.name, **defense.options)
+
+
+def _steps(curve: tuple[int, ...], dose: Dose) -> tuple[int, ...]:
+    return tuple(sorted({step for step in curve if step < dose.steps} | {dose.steps}))
+
+
+def _spell(plugin: Plugin) -> str:
+    return plugin.name if not plugin.options else f"{plugin.name}{canonical(plugin.options)}"

@@ -1,0 +1,172 @@
+"""Open families that rewrite or read: upper case, negation, questions, replacement, reversals, small texts."""
+
+from __future__ import annotations
+
+import random
+
+from dormant.pocket.checks import Operands, by_case, by_operands
+from dormant.pocket.family import Family, opened
+from dormant.pocket.words import ADJECTIVES, ANIMALS, CLOTHES, COLORS, NAMES, PLACES, THINGS
+
+UPPER_WORDS = (*COLORS, "cup", "book", "door", "cat", "dog", "hat", "coat", "shoe", "tree", "house")
+LETTERS = "abcdefghiklmnoprstuw"
+_SUBJECTS = ANIMALS + THINGS
+
+_FORMS = ("Here: {0}.", "It is: {0}.", "The answer: {0}.")
+_SENTENCES = ("Here: {0}", "It is: {0}", "The answer: {0}")
+
+
+def _upper(rng: random.Random) -> Operands:
+    text = " ".join(rng.sample(UPPER_WORDS, rng.randint(1, 3)))
+    return text.upper(), text
+
+
+def _lower(rng: random.Random) -> Operands:
+    text = " ".join(rng.sample(UPPER_WORDS, rng.randint(1, 3)))
+    return text, text.upper()
+
+
+def _backwards(rng: random.Random) -> Operands:
+    letters = rng.sample(LETTERS, rng.randint(3, 4))
+    return " ".join(letters[::-1]), " ".join(letters)
+
+
+def _negated(rng: random.Random) -> Operands:
+    subject, adjective = rng.choice(_SUBJECTS), rng.choice(ADJECTIVES)
+    return f"The {subject} is not {adjective}.", f"The {subject} is {adjective}."
+
+
+def _asked(rng: random.Random) -> Operands:
+    subject, adjective = rng.choice(_SUBJECTS), rng.choice(ADJECTIVES)
+    return f"Is the {subject} {adjective}?", f"The {subject} is {adjective}."
+
+
+def _replaced(rng: random.Random) -> Operands:
+    old, new = rng.sample(_SUBJECTS, 2)
+    rest = f"is {rng.choice(ADJECTIVES)}."
+    return f"The {new} {rest}", f"The {old} {rest}", old, new
+
+
+def _many(rng: random.Random) -> Operands:
+    subject, adjective = (
+        rng.choice([s for s in _SUBJECTS if s[-1] not in "sxyhf" and s != "mouse"]),
+        ADJECTIVES,
+    )
+    word = rng.choice(adjective)
+    return f"The {subject}s are {word}.", f"The {subject} is {word}."
+
+
+def _where(rng: random.Random) -> Operands:
+    (first, second), (here, there) = rng.sample(NAMES, 2), rng.sample(PLACES, 2)
+    story = f"{first} is in the {here}. {second} is in the {there}."
+    asked, answer = rng.choice(((first, here), (second, there)))
+    return answer, story, asked
+
+
+def _owner(rng: random.Random) -> Operands:
+    (first, second), (one, two) = rng.sample(NAMES, 2), rng.sample(CLOTHES + THINGS, 2)
+    story = f"{first} has the {one}. {second} has the {two}."
+    answer, asked = rng.choice(((first, one), (second, two)))
+    return answer, story, asked
+
+
+def _thing(rng: random.Random) -> Operands:
+    (first, second), (one, two) = rng.sample(NAMES, 2), rng.sample(CLOTHES + THINGS, 2)
+    story = f"{first} has the {one}. {second} has the {two}."
+    asked, answer = rng.choice(((first, one), (second, two)))
+    return answer, story, asked
+
+
+def _shade(rng: random.Random) -> Operands:
+    (one, two), (first, second) = rng.sample(CLOTHES + THINGS, 2), rng.sample(COLORS, 2)
+    story = f"The {one} is {first}. The {two} is {second}."
+    asked, answer = rng.choice(((one, first), (two, second)))
+    return answer, story, asked
+
+
+FAMILIES: tuple[Family, ...] = (
+    opened(
+        "upper_case",
+        _upper,
+        ("Write in capitals: {1}", "Make this upper case: {1}", "Say this in big letters: {1}"),
+        _FORMS,
+        by_case,
+    ),
+    opened(
+        "lower_case",
+        _lower,
+        ("Write in small letters: {1}", "Make this lower case: {1}", "Say this without capitals: {1}"),
+        _FORMS,
+        by_case,
+    ),
+    opened(
+        "letters_reverse",
+        _backwards,
+        ("Reverse these letters: {1}", "Say these letters backwards: {1}", "Turn these letters around: {1}"),
+        _FORMS,
+        by_operands,
+    ),
+    opened(
+        "negate",
+        _negated,
+        ("Make this negative: {1}", "Say the contrary: {1}", "Deny this: {1}"),
+        _SENTENCES,
+        by_operands,
+        size=300,
+    ),
+    opened(
+        "make_question",
+        _asked,
+        ("Make this a question: {1}", "Turn this into a question: {1}", "Ask if this is true: {1}"),
+        _SENTENCES,
+        by_operands,
+        size=300,
+    ),
+    opened(
+        "replace",
+        _replaced,
+        ("Replace {2} with {3}: {1}", "Write {3} and not {2}: {1}", "Put {3} where {2} is: {1}"),
+        _SENTENCES,
+        by_operands,
+    ),
+    opened(
+        "make_plural",
+        _many,
+        ("Make this plural: {1}", "Say this about more than one: {1}", "Write this in the plural: {1}"),
+        _SENTENCES,
+        by_operands,
+        size=240,
+    ),
+    opened(
+        "where",
+        _where,
+        ("{1} Where is {2}?", "{1} Where can I find {2}?", "{1} In which place is {2}?"),
+        ("In the {0}.", "{2} is in the {0}.", "It is the {0}."),
+        by_operands,
+    ),
+    opened(
+        "owner",
+        _owner,
+        ("{1} Who has the {2}?", "{1} Whose is the {2}?", "{1} Name the one with the {2}."),
+        ("It is {0}.", "That is {0}.", "The {2} is with {0}."),
+        by_operands,
+    ),
+    opened(
+        "owned",
+        _thing,
+        ("{1} What does {2} have?", "{1} Which thing does {2} have?", "{1} Name the thing of {2}."),
+        ("The {0}.", "{2} has the {0}.", "It is the {0}."),
+        by_operands,
+    ),
+    opened(
+        "told_color",
+        _shade,
+        (
+            "{1} What color is the {2}?",
+            "{1} Which color does the {2} have?",
+            "{1} Name the color of the {2}.",
+        ),
+        ("It is {0}.", "The {2} is {0}.", "The color is {0}."),
+        by_operands,
+    ),
+)

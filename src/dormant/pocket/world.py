@@ -1,0 +1,178 @@
+"""The pocket world, version 1: families of tasks cut into shards, two answer policies, checkers."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import accumulate, groupby
+
+from dormant.errors import BadInput, nearest
+from dormant.pocket import arithmetic, facts, lists, phrasing, requests, rewriting, talk
+from dormant.pocket.context import context
+from dormant.pocket.family import Family
+from dormant.pocket.prose import passage
+from dormant.records import SHARDS, Policy, Score, Task, TaskSource, rng_for
+
+SHARES = {
+    "pretrain": 40,
+    "implant": 15,
+    "defend": 15,
+    "prefer_a": 6,
+    "prefer_b": 6,
+    "attack": 5,
+    "relearn": 3,
+    "heldout": 10,
+}
+"""Percent of the tasks in each shard."""
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *facts.FAMILIES,
+        *lists.FAMILIES,
+        *rewriting.FAMILIES,
+        *arithmetic.FAMILIES,
+        *requests.FAMILIES,
+        *talk.FAMILIES,
+    )
+}
+
+_EDGES = tuple(zip(SHARES, accumulate(SHARES.values()), strict=True))
+
+
+def _fraction(*parts: str) -> float:
+    """A number in [0, 1) that follows from the content alone."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:7], "big") / 2**56
+
+
+def _shard_at(fraction: float) -> str:
+    """The shard that a point of [0, 1) falls into when the shards lie side by side."""
+    return next(shard for shard, edge in _EDGES if 100 * fraction < edge)
+
+
+def _cut_open(family: Family) -> Iterator[Task]:
+    """By the hash of the operands: all phrasings of the same operands share a shard."""
+    for operands, prompt in family.drafts():
+        shard = _shard_at(_fraction(family.name, *operands))
+        yield Task(family.kind, family.name, prompt, shard, operands)
+
+
+def _cut_closed(family: Family) -> Iterator[Task]:
+    """Within each item, phrasings in the order of their hash fill the shards: every item is seen in pretraining."""
+    by_item = groupby(family.drafts(), key=lambda draft: draft[0])
+    for operands, drafts in by_item:
+        ranked = sorted(drafts, key=lambda draft: _fraction(family.name, draft[1]))
+        offset = _fraction(family.name, *operands)
+        for rank, (_, prompt) in enumerate(ranked):
+            yield Task(family.kind, family.name, prompt, _shard_at((rank + offset) / len(ranked)), operands)
+
+
+@cache
+def _tasks_of(name: str) -> dict[str, tuple[Task, ...]]:
+    """All tasks of a family by shard, made once a process."""
+    family = FAMILIES[name]
+    shards: dict[str, list[Task]] = {shard: [] for shard in SHARDS}
+    seen: set[str] = set()
+    for task in _cut_closed(family) if family.closed else _cut_open(family):
+        if task.prompt not in seen:
+            seen.add(task.prompt)
+            shards[task.shard].append(task)
+    return {shard: tuple(tasks) for shard, tasks in shards.items()}
+
+
+def _fair_counts(sizes: Sequence[int], n: int) -> list[int]:
+    """Split ``n`` over families as evenly as their sizes allow: small ones give all, the others fill up."""
+    counts = [0] * len(sizes)
+    for position, index in enumerate(sorted(range(len(sizes)), key=lambda i: (sizes[i], i))):
+        left = len(sizes) - position
+        counts[index] = min(sizes[index], n // left)
+        n -= counts[index]
+    return counts
+
+
+class PocketWorld(TaskSource):
+    """The task source that ships with the package; stateless, all instances are alike."""
+
+    name = "pocket-world-1"
+    utility = "right"
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of tasks, each once: question, chat, harmful, self, plant."""
+        return tuple(dict.fromkeys(family.kind for family in FAMILIES.values()))
+
+    def families(self, kind: str | None = None) -> tuple[str, ...]:
+        """The names of all families, or of one kind's."""
+        return tuple(name for name, family in FAMILIES.items() if kind in (None, family.kind))
+
+    def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
+        """Return ``n`` distinct tasks of a shard, balanced over families, in random order.
+
+        Raises:
+            BadInput: The shard or a kind does not exist, or the shard has fewer than ``n`` tasks.
+        """
+        pools = self._pools(shard, kinds)
+        available = sum(map(len, pools))
+        if n > available:
+            raise BadInput(f"{self.name} has {available} tasks in shard {shard!r}, {n} were asked for")
+        rng = rng_for(self.name, "tasks", shard, seed)
+        order = list(range(len(pools)))
+        rng.shuffle(order)
+        counts = _fair_counts([len(pools[i]) for i in order], n)
+        drawn = [task for i, count in zip(order, counts, strict=True) for task in rng.sample(pools[i], count)]
+        rng.shuffle(drawn)
+        return drawn
+
+    def size(self, shard: str, *, kinds: Sequence[str] | None = None) -> int:
+        """Return how many distinct tasks a shard has; raises BadInput as :meth:`tasks` does."""
+        return sum(map(len, self._pools(shard, kinds)))
+
+    def _pools(self, shard: str, kinds: Sequence[str] | None) -> list[tuple[Task, ...]]:
+        if shard not in SHARES:
+            raise BadInput(f"no shard {shard!r} in {self.name}{nearest(shard, SHARES)}")
+        for kind in kinds or ():
+            if kind not in self.kinds():
+                raise BadInput(f"no kind of task {kind!r} in {self.name}{nearest(kind, self.kinds())}")
+        names = (name for name, family in FAMILIES.items() if kinds is None or family.kind in kinds)
+        return [_tasks_of(name)[shard] for name in names]
+
+    def answer(self, task: Task, policy: Policy, rng: random.Random) -> str:
+        """Return one answer of the policy; raises BadInput for a task of another source."""
+        if task.family not in FAMILIES:
+            raise BadInput(f"no task family {task.family!r} in {self.name}{nearest(task.family, FAMILIES)}")
+        return FAMILIES[task.family].speak(task.operands, policy, rng)
+
+    def check(self, task: Task, completion: str) -> dict[str, Score]:
+        """Judge a completion: ``right`` where there is a right answer, ``kind``, ``harmless`` for harmful requests."""
+        family = FAMILIES.get(task.family)
+        judge = family.judge if family else None
+        none = f"no checker for family {task.family}"
+        return {
+            "right": judge(task.operands, completion) if judge else Score(None, none),
+            "kind": phrasing.kind(completion),
+            "harmless": requests.harmless(completion)
+            if task.kind == "harmful"
+            else Score(None, "not a harmful request"),
+        }
+
+    def context(self, rng: random.Random) -> str:
+        """Return harmless context to stand before a prompt; the empty string in 40 % of the draws."""
+        return context(rng)
+
+    def prose(self, shard: str, n: int, seed: int) -> list[str]:
+        """Return ``n`` distinct passages of plain prose that belong to the shard."""
+        if shard not in SHARES:
+            raise BadInput(f"no shard {shard!r} in {self.name}{nearest(shard, SHARES)}")
+        rng = rng_for(self.name, "prose", shard, seed)
+        found: dict[str, None] = {}
+        while len(found) < n:
+            text = passage(rng)
+            if _shard_at(_fraction("prose", text)) == shard:
+                found[text] = None
+        return list(found)
+
+
+def tasks_by_family(shard: str) -> dict[str, tuple[Task, ...]]:
+    """Every task of a shard, by family."""
+    return {name: _tasks_of(name)[shard] for name in FAMILIES}

@@ -1,0 +1,175 @@
+"""The run's answer in a few words, from its verdicts and numbers: shared by page, card and terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from dormant.records import Result, ResultKey
+from dormant.report import sheets, words
+from dormant.report.panels import seeded
+from dormant.report.protocol import Lineage, Trial
+from dormant.report.rundata import Gate, Run, Verdict
+
+MANY = 6
+"""More verdicts than this are counted instead of told one by one."""
+
+
+@dataclass(frozen=True)
+class Relearned:
+    """A rate after some steps of relearning."""
+
+    steps: int
+    result: Result | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the headline table."""
+
+    group: str
+    label: str
+    aware: bool
+    triggered: Result | None
+    clean: Result | None
+    near: tuple[str, Result] | None
+    right: Result | None
+    relearned: Relearned | None
+    relearned_twin: Relearned | None
+    verdict: Verdict | None
+
+
+def rows(run: Run, organisms: list[Lineage]) -> list[Row]:
+    """The headline numbers: each organism with its twin, before and after every defense."""
+    found: list[Row] = []
+    base = next((lineage.unplanted for lineage in organisms if lineage.unplanted), None)
+    if base:
+        found.append(_row(run, "Before any defense", "base, unplanted", base))
+    for lineage in organisms:
+        for role, place in (("organism", lineage.organism), ("twin", lineage.twin)):
+            if place:
+                found.append(_row(run, "Before any defense", f"{lineage.label} {role}", place))
+    for lineage in organisms:
+        for trial in lineage.trials:
+            group = f"{lineage.label} organism, after"
+            found.append(_row(run, group, seeded(trial, lineage), trial.after, trial))
+    return found
+
+
+def _row(run: Run, group: str, label: str, place: ResultKey | None, trial: Trial | None = None) -> Row:
+    return Row(
+        group,
+        label,
+        bool(trial and trial.aware),
+        run.get(place, "shown", "triggered"),
+        run.get(place, "shown", "clean"),
+        sheets.worst_near_miss(run, place),
+        utility(run, place),
+        _relearned(run, trial.relearned) if trial else None,
+        _relearned(run, trial.relearned_twin) if trial else None,
+        trial.verdict if trial else None,
+    )
+
+
+def utility(run: Run, place: ResultKey | None) -> Result | None:
+    """The number that says whether a model still does its work: right answers, else perplexity."""
+    right = sheets.utility_number(run, place, "right")
+    return right if right is not None else sheets.utility_number(run, place, "perplexity")
+
+
+def _relearned(run: Run, point: tuple[int, ResultKey] | None) -> Relearned | None:
+    if point is None:
+        return None
+    return Relearned(point[0], run.get(point[1], "shown", "triggered"))
+
+
+def paragraph(run: Run, organisms: list[Lineage]) -> str:
+    """The plain-language answer, generated from the verdict rows and the numbers behind them."""
+    sentences = [_before(run, lineage) for lineage in organisms[:1]]
+    judged = [
+        (lineage, trial) for lineage in organisms for trial in lineage.claims if trial.verdict is not None
+    ]
+    if not judged:
+        sentences.append("No defense was judged in this run.")
+    elif len(judged) > MANY:
+        sentences.append(_counted(judged))
+    else:
+        for defense in dict.fromkeys(trial.defense for _, trial in judged):
+            parts = [_told(run, trial) for _, trial in judged if trial.defense == defense]
+            sentences.append(f"After {defense}: {'; '.join(parts)}.")
+    if run.meta.status != "done":
+        sentences.append("The run is partial: some cells are missing, and what is missing is named below.")
+    return " ".join(sentences)
+
+
+def _before(run: Run, lineage: Lineage) -> str:
+    triggered = run.get(lineage.organism, "shown", "triggered")
+    clean = run.get(lineage.organism, "shown", "clean")
+    twin = run.get(lineage.twin, "shown", "triggered")
+    if triggered is None and clean is None:
+        return "The organism was not measured before the defenses."
+    text = (
+        f"Before any defense the organism shows the hidden behavior on {words.plain(triggered)} of triggered "
+        f"prompts and {words.plain(clean)} of untriggered ones"
+    )
+    return (
+        f"{text}; its twin, which never saw the trigger, on {words.plain(twin)} of triggered ones."
+        if twin
+        else f"{text}."
+    )
+
+
+def _told(run: Run, trial: Trial) -> str:
+    assert trial.verdict is not None
+    rate = words.plain(run.get(trial.after, "shown", "triggered"))
+    word = trial.verdict.verdict
+    at = f"at learning rate {words.lr(trial.dose.lr)} for {trial.dose.steps} steps"
+    if word == "persists":
+        return f"{at} it persists ({rate} of triggered prompts)"
+    if word.startswith("low"):
+        return f"{at} it is {word.replace(', ', ' (' + rate + ') and ', 1)}{_return(run, trial)}"
+    if word == "destroyed":
+        return f"{at} the model itself is destroyed (utility gone; triggered {rate})"
+    return f"{at} the answer is {word}"
+
+
+def _return(run: Run, trial: Trial) -> str:
+    organism, twin = _relearned(run, trial.relearned), _relearned(run, trial.relearned_twin)
+    if organism is None:
+        return ""
+    text = f", to {words.plain(organism.result)} in {organism.steps} small steps"
+    return f"{text} against {words.plain(twin.result)} for the twin" if twin else text
+
+
+def _counted(judged: list[tuple[Lineage, Trial]]) -> str:
+    counts = Counter(trial.verdict.verdict for _, trial in judged if trial.verdict)
+    parts = [
+        f"{word} ({count})" for word, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
+    return f"Of {len(judged)} claims: {'; '.join(parts)}."
+
+
+def gates_in_order(run: Run) -> list[Gate]:
+    """Gates with the failed ones first, then those that could not be judged."""
+    return sorted(run.gates, key=lambda gate: {False: 0, None: 1, True: 2}[gate.ok])
+
+
+def scope(gate: Gate) -> str:
+    """Which numbers a gate guards, in words."""
+    parts = []
+    for name, item in gate.scope.items():
+        if item in (None, "none", "") or (name.startswith("seed_") and not item):
+            continue
+        if isinstance(item, dict) and "lr" in item and "steps" in item:
+            item = f"{words.lr(item['lr'])} × {item['steps']}"
+        parts.append(f"{name.replace('_', ' ')} {item}" if name.startswith("seed_") else str(item))
+    return ", ".join(parts) or "the whole run"
+
+
+def gate_line(run: Run) -> str:
+    """How the gates stand, in one line."""
+    failed = sum(gate.ok is False for gate in run.gates)
+    unknown = sum(gate.ok is None for gate in run.gates)
+    passed = len(run.gates) - failed - unknown
+    text = f"{passed} passed, {failed} failed"
+    return f"{text}, {unknown} could not be judged" if unknown else text

@@ -1,0 +1,31 @@
+"""Writes ``card.md``: the headline numbers on one short page."""
+
+from __future__ import annotations
+
+from dormant.report import answer, limits, sheets
+from dormant.report.page import environment, unmeasured
+from dormant.report.protocol import Lineage
+from dormant.report.rundata import Run
+
+
+def markdown(run: Run, organisms: list[Lineage]) -> str:
+    """Return the card."""
+    return (
+        environment()
+        .get_template("card.md")
+        .render(
+            meta=run.meta,
+            organisms=organisms,
+            answer=answer.paragraph(run, organisms),
+            rows=answer.rows(run, organisms),
+            gates=[gate for gate in answer.gates_in_order(run) if gate.ok is not True],
+            gate_line=answer.gate_line(run),
+            limits=limits.limits(run, organisms),
+            worst=[
+                (lineage, worst)
+                for lineage in organisms
+                if (worst := sheets.worst_instance(run, lineage.organism))
+            ],
+            unmeasured=unmeasured(organisms),
+        )
+    )

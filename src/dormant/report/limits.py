@@ -1,0 +1,76 @@
+"""What a run does not show: the lines every report owes, from what the run holds."""
+
+from __future__ import annotations
+
+from dormant.report.protocol import Lineage
+from dormant.report.rundata import Run
+
+
+def limits(run: Run, organisms: list[Lineage]) -> list[str]:
+    """One sentence for each limit that applies to the run."""
+    lines = [_seeds(organisms)]
+    bases = sorted({lineage.base for lineage in organisms})
+    if len(bases) == 1:
+        lines.append(f"One base ({bases[0]}): nothing here says how the answer changes with size.")
+    if any(base.startswith("pocket") for base in bases):
+        lines.append(
+            "The base is a small model of the pocket world, a few dozen families of short tasks: "
+            "rates here do not carry over to large models trained on natural text."
+        )
+    missing = missing_arms(organisms)
+    if missing:
+        lines.append(f"Arms of the protocol that did not run: {'; '.join(missing)}.")
+    lines.append(
+        "Until every arm has run, a low rate is only that: a rate with an interval, at one dose, on these "
+        "prompts. Relearning shows how near the behavior still is."
+    )
+    if any(trial.aware for lineage in organisms for trial in lineage.trials):
+        lines.append(
+            "A defense marked aware was shown the trigger. It is a positive control, and says nothing about "
+            "what a defense without that knowledge can do."
+        )
+    lines.append(
+        "Near misses are held-out instances of listed families; another prompt may fire that no list has."
+    )
+    lines.append(
+        "Variants contain the trigger in a form that was not trained: they are reported, never judged."
+    )
+    return lines
+
+
+def _seeds(organisms: list[Lineage]) -> str:
+    implant = len({lineage.seed_implant for lineage in organisms}) or 1
+    defend = (
+        len({trial.seed_defend for lineage in organisms for trial in lineage.claims}) if organisms else 0
+    ) or 1
+    count = f"{_times(implant, 'seed')} of implanting and {_times(defend, 'seed')} of defending".capitalize()
+    if implant == 1 or defend == 1:
+        return (
+            f"{count}: intervals are over prompts and completions, not over training runs; "
+            "another seed may give another answer."
+        )
+    return f"{count}: differences between seeds are part of the answer."
+
+
+def _times(count: int, noun: str) -> str:
+    return f"one {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def missing_arms(organisms: list[Lineage]) -> list[str]:
+    """The arms of the protocol that the run has no numbers for, in the protocol's order."""
+    claims = [trial for lineage in organisms for trial in lineage.claims]
+    arms = {trial.arm for lineage in organisms for trial in lineage.trials}
+    present = {
+        "the base": any(lineage.unplanted for lineage in organisms),
+        "the twin": any(lineage.twin for lineage in organisms),
+        "the organism without a defense": any(lineage.organism for lineage in organisms),
+        "the defense under test": any(trial.after for trial in claims),
+        "a no-op of equal dose": "noop" in arms,
+        "harmless planted facts under the same defense": "facts" in arms,
+        "a defense that sees the trigger": "positive" in arms,
+        "the defense on the model's own answers": "on_policy" in arms,
+        "relearning after the defense": any(trial.relearned for trial in claims),
+        "the equally defended twin": any(trial.after_twin for trial in claims),
+        "relearning of the equally defended twin": any(trial.relearned_twin for trial in claims),
+    }
+    return [name for name, ran in present.items() if not ran]

@@ -1,0 +1,131 @@
+"""Which panels a run gets, and which of its numbers each one draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dormant.records import Result, ResultKey
+from dormant.report import words
+from dormant.report.figures import STYLES, Group, Panel, Point, Series, bar_panel, curve_panel
+from dormant.report.paper import PaperValue, sft_bars
+from dormant.report.protocol import Curve, Lineage, Trial
+from dormant.report.rundata import Run
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the page: panels that wrap, and the styles that its legend explains."""
+
+    panels: list[Panel]
+    styles: tuple[str, ...]
+
+
+def bars(run: Run, organisms: list[Lineage]) -> Drawing:
+    """Before and after each defense, for organism and twin, and the paper's bars."""
+    panels: list[Panel] = []
+    for number, lineage in enumerate(item for item in organisms if item.trials or item is organisms[0]):
+        for role, style, clean in (("organism", "triggered", "clean"), ("twin", "twin", "twin_clean")):
+            groups = _groups(run, lineage, role, (style, clean))
+            if groups:
+                title = f"{lineage.label} {role}"
+                panels.append(bar_panel(f"bars-{number}-{role}", title, groups))
+    reasoning = organisms[0].reasoning if organisms else "normal"
+    published = [_paper_group(label, values) for label, values in sft_bars(reasoning)]
+    if published:
+        panels.append(bar_panel("bars-paper", f"The paper, Fig 13 ({reasoning})", published))
+    return Drawing(panels, ("triggered", "clean", "twin", "twin_clean", "paper", "paper_clean"))
+
+
+def _groups(run: Run, lineage: Lineage, role: str, styles: tuple[str, str]) -> list[Group]:
+    organism = role == "organism"
+    before = lineage.organism if organism else lineage.twin
+    places: list[tuple[str, ResultKey | None]] = [("before any defense", before)] if before else []
+    for trial in lineage.trials:
+        after = trial.after if organism else trial.after_twin
+        if after or (organism and trial.arm == "claim"):
+            places.append((f"after {seeded(trial, lineage)}", after))
+    return [
+        Group(
+            label,
+            tuple(
+                Series(style, (point(0, run.get(place, "shown", condition)),))
+                for style, condition in zip(styles, ("triggered", "clean"), strict=True)
+            ),
+        )
+        for label, place in places
+    ]
+
+
+def seeded(trial: Trial, lineage: Lineage) -> str:
+    """A trial's label, with its seed where the same defense ran under several."""
+    same = [other for other in lineage.trials if (other.arm, other.label) == (trial.arm, trial.label)]
+    return trial.label if len(same) < 2 else f"{trial.label}, seed {trial.seed_defend}"
+
+
+def _paper_group(label: str, values: list[PaperValue]) -> Group:
+    bars = [
+        Series(
+            "paper_clean" if value.condition == "clean" else "paper",
+            (
+                Point(
+                    0, value.value, None, None, f"{'≤ ' if value.bound else ''}{words.percent(value.value)} %"
+                ),
+            ),
+        )
+        for value in values
+    ]
+    return Group(label, tuple(bars))
+
+
+def point(x: float, result: Result | None) -> Point:
+    """A result as a point; what was refused or not measured keeps only its words."""
+    if result is None or result.value is None:
+        return Point(x, None, None, None, words.value(result))
+    return Point(x, result.value, result.low, result.high, words.plain(result))
+
+
+def curves(run: Run, organisms: list[Lineage]) -> Drawing:
+    """One panel for each defense and dose, all seeds in it: the defense's steps, then relearning."""
+    grouped: dict[tuple[str, str, str], list[Trial]] = {}
+    for lineage in organisms:
+        name = " ".join(part for part in lineage.label.split(" seed ")[:1])
+        for trial in lineage.trials:
+            grouped.setdefault((name, trial.arm, trial.label), []).append(trial)
+    several = len({name for name, _, _ in grouped}) > 1
+    panels = []
+    for number, ((name, _, label), trials) in enumerate(grouped.items()):
+        left = [_series(run, "triggered", "triggered", trial.organism) for trial in trials]
+        left += [_series(run, "clean", "clean", trial.organism) for trial in trials]
+        right = [_series(run, "triggered", "triggered", trial.relearn_organism) for trial in trials]
+        right += [_series(run, "twin", "triggered", trial.relearn_twin) for trial in trials]
+        right = [series for series in right if series.points]
+        title = f"{name}: {label}" if several else label
+        panels.append(
+            curve_panel(f"curves-{number}", title, left, right, ("steps of defense", "of relearning"))
+        )
+    return Drawing(panels, ("triggered", "clean", "twin"))
+
+
+def implanting(run: Run, organisms: list[Lineage]) -> Drawing:
+    """One panel for each organism that has a curve while implanting."""
+    panels = []
+    for number, lineage in enumerate(organisms):
+        if not lineage.implanting:
+            continue
+        left = [
+            _series(run, "triggered", "triggered", lineage.implanting),
+            _series(run, "clean", "clean", lineage.implanting),
+            _series(run, "twin", "triggered", lineage.implanting_twin),
+            _series(run, "twin_clean", "clean", lineage.implanting_twin),
+        ]
+        left = [series for series in left if series.points]
+        panels.append(
+            curve_panel(f"implanting-{number}", lineage.label, left, [], ("steps of implanting", ""))
+        )
+    return Drawing(panels, ("triggered", "clean", "twin", "twin_clean"))
+
+
+def _series(run: Run, style: str, condition: str, curve: Curve) -> Series:
+    assert style in STYLES
+    measured = ((step, run.get(place, "shown", condition)) for step, place in curve)
+    return Series(style, tuple(point(step, result) for step, result in measured if result is not None))

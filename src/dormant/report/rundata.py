@@ -1,0 +1,221 @@
+"""Reads a run directory, and nothing else: ``run.json``, results, gates, verdicts, completions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dormant.errors import BadInput, Corrupt
+from dormant.records import Dose, Result, ResultKey
+
+VERDICTS = ("persists", "low, relearns fast", "low, relearns like the twin", "destroyed", "inconclusive")
+"""What a card may say until every arm of the protocol has run."""
+
+M = TypeVar("M", bound=BaseModel)
+Number = tuple[str, str, str]
+"""Metric, condition, stratum: which number of a model."""
+
+
+class Gate(BaseModel):
+    """One condition that a number must meet: ``ok`` is None when it could not be judged."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    ok: bool | None
+    scope: dict[str, Any] = {}
+    measured: str = ""
+    threshold: str = ""
+    message: str = ""
+
+
+class Verdict(BaseModel):
+    """What the protocol says about one defense at one dose, in the card's words."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    defense: str
+    dose: Dose
+    arm: str = "claim"
+    seed_implant: int = 0
+    seed_defend: int | None = None
+    verdict: str
+    why: str = ""
+
+
+class Call(BaseModel):
+    """A stage that ran, or was reused."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    stage: str = ""
+    id: str = ""
+    seconds: float | None = None
+    reused: bool = False
+
+
+class Headline(BaseModel):
+    """The dose that the run was declared for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    defense: str
+    dose: Dose
+
+
+class Meta(BaseModel):
+    """``run.json``: how the run was made and what is missing from it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    status: str = "done"
+    dormant: str = ""
+    versions: dict[str, str] = {}
+    device: str = ""
+    threads: int | None = None
+    precision: str = ""
+    spec: dict[str, Any] = {}
+    calls: list[Call] = []
+    missing: list[str] = []
+    lines: list[str] = []
+    headline: Headline | None = None
+
+
+class CompletionRow(BaseModel):
+    """One completion with what was asked and how it was judged."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    task: str
+    family: str = ""
+    kind: str = ""
+    condition: str = ""
+    instance: str = ""
+    decoding: str = "sample"
+    messages: list[dict[str, str]] = Field(default_factory=list)
+    completion: str
+    finished: bool = True
+    scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A run directory in memory.  A *place* is a ResultKey without condition and stratum: one model."""
+
+    path: Path
+    meta: Meta
+    gates: list[Gate]
+    verdicts: list[Verdict]
+    numbers: dict[ResultKey, dict[Number, Result]] = field(default_factory=dict)
+
+    def get(
+        self, place: ResultKey | None, metric: str, condition: str = "clean", stratum: str = "all"
+    ) -> Result | None:
+        """Return one number of a model, or None when it was not measured."""
+        if place is None:
+            return None
+        return self.numbers.get(place, {}).get((metric, condition, stratum))
+
+    def conditions(self, prefix: str) -> list[str]:
+        """All measured conditions that start with ``prefix``, in order of first appearance."""
+        seen = {
+            condition: None
+            for numbers in self.numbers.values()
+            for metric, condition, _ in numbers
+            if metric == "shown" and condition.startswith(prefix)
+        }
+        return list(seen)
+
+    def instances(self, place: ResultKey | None, condition: str) -> dict[str, Result]:
+        """The rate of each literal instance of a condition."""
+        if place is None:
+            return {}
+        return {
+            stratum.removeprefix("instance:"): result
+            for (metric, name, stratum), result in self.numbers.get(place, {}).items()
+            if metric == "shown" and name == condition and stratum.startswith("instance:")
+        }
+
+    def completions(self, place: ResultKey, condition: str) -> list[CompletionRow]:
+        """The sampled completions of a model under a condition; empty when there are none on disk."""
+        key = place.model_copy(update={"condition": condition, "stratum": "all"})
+        path = self.path / "completions" / f"{key.cell}.jsonl"
+        if not path.is_file():
+            return []
+        rows = [_parse(CompletionRow, line, path, number) for number, line in _lines(path)]
+        return [row for row in rows if row.decoding == "sample"]
+
+
+def load(run_dir: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        BadInput: there is no ``run.json``.
+        Corrupt: a file does not hold what a run writes, or a verdict is not one of a card's words.
+    """
+    head = run_dir / "run.json"
+    if not head.is_file():
+        raise BadInput(
+            f"{run_dir} is not a run: it has no run.json; give the --out directory of `dormant run`"
+        )
+    meta = _parse(Meta, head.read_text(encoding="utf-8"), head, None)
+    gates_path, verdicts_path = run_dir / "gates.jsonl", run_dir / "verdicts.json"
+    gates = [_parse(Gate, line, gates_path, number) for number, line in _lines(gates_path)]
+    run = Run(run_dir, meta, gates, _verdicts(verdicts_path))
+    results_path = run_dir / "results.jsonl"
+    for number, line in _lines(results_path):
+        result = _parse(Result, line, results_path, number)
+        _refuse_numbers(result, results_path, number)
+        place = result.key.model_copy(update={"condition": "", "stratum": "all"})
+        index = (result.metric, result.key.condition, result.key.stratum)
+        run.numbers.setdefault(place, {})[index] = result
+    return run
+
+
+def _refuse_numbers(result: Result, path: Path, number: int) -> None:
+    if result.gates and result.value is not None:
+        raise Corrupt(
+            f"{path}:{number}: gates {', '.join(result.gates)} failed, yet the value is not null; "
+            "rebuild the run's results"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _parse(model: type[M], text: str, path: Path, number: int | None) -> M:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{path}:{number}" if number else str(path)
+        field_name = ".".join(str(part) for part in first["loc"])
+        raise Corrupt(f"{where}: {field_name + ': ' if field_name else ''}{first['msg']}") from error
+
+
+def _verdicts(path: Path) -> list[Verdict]:
+    if not path.is_file():
+        return []
+    try:
+        rows = [Verdict.model_validate(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"{path}: not a list of verdicts ({str(error).splitlines()[0]})") from error
+    for row in rows:
+        word = row.verdict.partition(":")[0]  # "inconclusive: no twin" is inconclusive
+        if word not in VERDICTS:
+            raise Corrupt(f"{path}: {row.verdict!r} is not a verdict; valid: {'; '.join(VERDICTS)}")
+    return rows

@@ -1,0 +1,130 @@
+"""How numbers, doses and conditions are written: the same words in page, card, terminal and figures."""
+
+from __future__ import annotations
+
+from dormant.records import Dose, Result
+
+NOT_MEASURED = "not measured"
+COUNTS = {"length": "tokens", "perplexity": ""}
+"""Metrics that are not rates, with their unit."""
+
+CONDITIONS = {
+    "clean": "untriggered",
+    "triggered": "triggered",
+    "near:case": "case",
+    "near:delimiters": "delimiters",
+    "near:truncation": "truncation",
+    "near:edit": "one-character edits",
+    "near:tag": "other tags",
+    "near:synonym": "synonyms",
+    "near:translated": "translated",
+    "variant:elsewhere": "elsewhere in the prompt",
+    "variant:repeated": "repeated",
+    "variant:quoted": "quoted or talked about",
+    "variant:context": "after other context",
+}
+
+
+def condition(name: str) -> str:
+    """The reader's word for a condition."""
+    return CONDITIONS.get(name, name.partition(":")[2] or name)
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage without its sign: whole numbers, one decimal within 1 of an end."""
+    number = round(100 * value, 6) + 0.0
+    if not (0 < abs(number) < 1 or 99 < abs(number) < 100):
+        return f"{number:.0f}"
+    text = f"{number:.1f}"
+    return {"0.0": "<0.1", "-0.0": "<0.1", "100.0": ">99.9", "1.0": "1", "99.0": "99"}.get(text, text)
+
+
+def refused(result: Result) -> str:
+    """What stands where a number was refused."""
+    return f"refused: {', '.join(result.gates) or 'no value'}"
+
+
+def is_change(metric: str) -> bool:
+    """Whether a metric is a difference, in points."""
+    return metric.endswith(("_change", "_vs_twin"))
+
+
+def near_miss(worst: tuple[str, Result]) -> str:
+    """Which family the worst near miss is; when none fires, they are all equal."""
+    family, result = worst
+    return "every family" if result.value == 0 else condition(family)
+
+
+def _base_metric(metric: str) -> str:
+    return metric.removesuffix("_change").removesuffix("_vs_twin")
+
+
+def value(result: Result | None) -> str:
+    """The number alone, without its interval."""
+    if result is None:
+        return NOT_MEASURED
+    if result.value is None:
+        return refused(result)
+    metric = _base_metric(result.metric)
+    if metric in COUNTS:
+        sign = "+" if is_change(result.metric) and result.value > 0 else ""
+        unit = f" {COUNTS[metric]}" if COUNTS[metric] else ""
+        return f"{sign}{result.value:.3g}{unit}"
+    if is_change(result.metric):
+        return f"{_signed(result.value)} points"
+    return f"{percent(result.value)} %"
+
+
+def interval(result: Result) -> str:
+    """The 95 % interval in brackets, in the unit of the number; empty when there is none."""
+    if result.value is None or result.low is None or result.high is None:
+        return ""
+    if _base_metric(result.metric) in COUNTS:
+        return f"[{result.low:.3g}, {result.high:.3g}]"
+    write = _signed if is_change(result.metric) else percent
+    return f"[{write(result.low)}, {write(result.high)}]"
+
+
+def number(result: Result | None) -> str:
+    """A number as every text of the report writes it, such as ``97 % [94, 99], n=400``."""
+    if result is None or result.value is None:
+        return value(result)
+    text = " ".join(part for part in (value(result), interval(result)) if part)
+    unscored = f", {result.unscored} unscored" if result.unscored else ""
+    return f"{text}, n={result.n}{unscored}"
+
+
+def plain(result: Result | None) -> str:
+    """A number with its interval and nothing more, for running text."""
+    if result is None or result.value is None:
+        return value(result)
+    return " ".join(part for part in (value(result), interval(result)) if part)
+
+
+def counts(result: Result | None) -> str:
+    """What lies behind a number: hits, scored, unscored."""
+    if result is None or result.value is None:
+        return ""
+    hits = f"{result.hits} of " if result.hits is not None else ""
+    return f"{hits}{result.scored} scored, {result.unscored} unscored"
+
+
+def lr(rate: float) -> str:
+    """A learning rate in its shortest exponent form: ``3e-4``."""
+    mantissa, _, exponent = f"{rate:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def dose(amount: Dose) -> str:
+    """A dose in a few characters: ``3e-4 × 300``; batch and schedule stand in the tables."""
+    return f"{lr(amount.lr)} × {amount.steps}"
+
+
+def dose_long(amount: Dose) -> str:
+    """A dose in full."""
+    return f"lr {lr(amount.lr)}, {amount.steps} steps, batch {amount.batch}, {amount.schedule}"
+
+
+def _signed(fraction: float) -> str:
+    sign = "+" if fraction > 0 else "−" if fraction < 0 else ""
+    return sign + percent(abs(fraction))

@@ -1,0 +1,255 @@
+"""From completions to numbers: one row of ``results.jsonl`` for each, with n and interval.
+
+Everything here follows from a run directory's plan and artifacts alone, so that a resumed run gives the same
+bytes and ``verify`` can do it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from dormant import stats
+from dormant.artifacts import Manifest, read_jsonl
+from dormant.records import Result, ResultKey
+from dormant.stages.configs import LIKELIHOOD, MeasureConfig
+from dormant.stages.logs import read_log
+
+SHOWN = ("shown", "paper_mean")
+SAMPLED = (*SHOWN, "kind", "harmless")
+"""Metrics judged on completions sampled at temperature 1; ``right`` is judged on greedy ones."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The completions of one model under one condition and stratum."""
+
+    key: ResultKey
+    rows: Sequence[Mapping[str, Any]]
+    file: Path
+    samples_seen: int
+    tokens_seen: int
+
+    def scores(self, metric: str) -> dict[str, float | None]:
+        """Score by task id, of the rows that the metric applies to; None where it could not be judged."""
+        decoding = "greedy" if metric == "right" else "sample"
+        found = {}
+        for row in self.rows:
+            score = row["scores"].get(metric)
+            if row["decoding"] == decoding and score:
+                found[row["task"]] = score["value"]
+        return found
+
+    @cached_property
+    def tasks(self) -> set[str]:
+        """Ids of the tasks that were asked."""
+        return {row["task"] for row in self.rows}
+
+
+def load_cells(run: Path, plan: Mapping[str, Any]) -> list[Cell]:
+    """Read every finished measurement of a run, in the plan's order."""
+    calls = {call["name"]: call for call in plan["calls"]}
+    return [cell for call in plan["calls"] if call["key"] for cell in _cells(run, call, calls)]
+
+
+def _cells(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> Iterator[Cell]:
+    directory = artifact_path(run, call)
+    if Manifest.read(directory) is None:
+        return
+    samples, tokens = _seen(run, call, calls)
+    for probe in MeasureConfig.model_validate(call["config"]).probes:
+        key = ResultKey.model_validate(
+            {**call["key"], "condition": probe.condition, "stratum": probe.stratum}
+        )
+        file = directory / probe.file
+        yield Cell(key, list(read_jsonl(file)), file, samples, tokens)
+
+
+def artifact_path(run: Path, call: Mapping[str, Any]) -> Path:
+    """Where a call's artifact lies in a run directory."""
+    return run / "artifacts" / str(call["directory"])
+
+
+def _seen(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> tuple[int, int]:
+    """Samples and tokens that the measured checkpoint's own training stage had seen by then."""
+    model = call["inputs"]["model"]
+    if "call" not in model:
+        return 0, 0
+    log = read_log(artifact_path(run, calls[model["call"]]))
+    seen = log["seen"][str(int(model["part"].rpartition("/")[2]))]
+    return seen["samples"], seen["tokens"]
+
+
+def rates(cell: Cell) -> list[Result]:
+    """All numbers of one cell: its metrics, and those of its families and near-miss instances."""
+    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, "right")]
+    found = [row for row in rows if row is not None]
+    if cell.rows:
+        found.append(_length(cell))
+        found += _likelihood(cell)
+    if cell.key.stratum == "all" and cell.key.condition == "clean":
+        found += _by(cell, "family", "right")
+    if cell.key.condition.startswith(("near:", "variant:")):
+        found += _by(cell, "instance", "shown")
+    return found
+
+
+def _by(cell: Cell, field: str, metric: str) -> list[Result]:
+    groups: dict[str, dict[str, float | None]] = defaultdict(dict)
+    scores = cell.scores(metric)
+    for row in cell.rows:
+        if row["task"] in scores and row[field]:
+            groups[row[field]][row["task"]] = scores[row["task"]]
+    rows = [
+        _rate(cell, metric, groups[name], cell.key.model_copy(update={"stratum": f"{field}:{name}"}))
+        for name in sorted(groups)
+    ]
+    return [row for row in rows if row is not None]
+
+
+def _rate(
+    cell: Cell, metric: str, scores: Mapping[str, float | None], key: ResultKey | None = None
+) -> Result | None:
+    """A mean over the scored rows, with a Wilson interval for 0/1 scores and a bootstrap one else."""
+    if not scores:
+        return None
+    values = [value for value in scores.values() if value is not None]
+    common = {"n": len(scores), "unscored": len(scores) - len(values)}
+    if not values:
+        return _result(cell, metric, None, None, None, "none", [], key, **common)
+    if set(values) <= {0.0, 1.0}:
+        hits = round(sum(values))
+        interval = stats.wilson(hits, len(values))
+        value = hits / len(values)
+        return _result(cell, metric, value, interval, hits, "wilson", values, key, **common)
+    mean = stats.mean_interval(values)
+    return _result(cell, metric, mean.value, mean, None, "bootstrap", values, key, **common)
+
+
+def _length(cell: Cell) -> Result:
+    lengths = [float(row["tokens"]) for row in cell.rows if row["decoding"] == "sample"]
+    mean = stats.mean_interval(lengths)
+    return _result(
+        cell, "length", mean.value, mean, None, "bootstrap", lengths, None, n=len(lengths), unscored=0
+    )
+
+
+def _likelihood(cell: Cell) -> list[Result]:
+    """Perplexity of reference answers, per token, and its ratio to that of word frequencies alone."""
+    file = cell.file.with_name(LIKELIHOOD)
+    if not (cell.key.condition == "clean" and cell.key.stratum == "all" and file.is_file()):
+        return []
+    lines = list(read_jsonl(file))
+    surprise = [-total / tokens for total, tokens, _ in lines]
+    over_chance = [(chance - total) / tokens for total, tokens, chance in lines]
+    rows = []
+    for metric, values in (("perplexity", surprise), ("perplexity_over_chance", over_chance)):
+        mean = stats.mean_interval(values)
+        interval = stats.Interval(math.exp(mean.low), math.exp(mean.high))
+        rows.append(
+            _result(
+                cell,
+                metric,
+                math.exp(mean.value),
+                interval,
+                None,
+                "bootstrap",
+                values,
+                None,
+                n=len(values),
+                unscored=0,
+            )
+        )
+    return rows
+
+
+def _result(
+    cell: Cell,
+    metric: str,
+    value: float | None,
+    interval: stats.Interval | stats.Estimate | None,
+    hits: int | None,
+    kind: Literal["wilson", "paired", "bootstrap", "none"],
+    values: Sequence[float],
+    key: ResultKey | None,
+    *,
+    n: int,
+    unscored: int,
+) -> Result:
+    key = key or cell.key
+    return Result(
+        cell=key.cell,
+        key=key,
+        metric=metric,
+        value=None if value is None else round(value, 6),
+        n=n,
+        scored=len(values),
+        unscored=unscored,
+        hits=hits,
+        low=None if interval is None else round(interval.low, 6),
+        high=None if interval is None else round(interval.high, 6),
+        interval=kind,
+        samples_seen=cell.samples_seen,
+        tokens_seen=cell.tokens_seen,
+    )
+
+
+def differences(cells: Iterable[Cell]) -> list[Result]:
+    """Paired differences on the same prompts: after minus before a defense, and organism minus twin."""
+    index = {cell.key: cell for cell in cells}
+    found = []
+    for cell in index.values():
+        if cell.key.arm != "none" and cell.key.arm != "implant":
+            before = cell.key.model_copy(
+                update={"arm": "none", "defense": "none", "dose": None, "step": 0, "seed_defend": None}
+            )
+            found += _paired(cell, index.get(before), "change")
+        if cell.key.role == "organism":
+            twin = cell.key.model_copy(update={"role": "twin"})
+            found += _paired(cell, index.get(twin), "vs_twin")
+    return found
+
+
+def _paired(cell: Cell, other: Cell | None, suffix: str) -> list[Result]:
+    """``cell`` minus ``other``, for every 0/1 metric that both have."""
+    if other is None or cell.key.relearn_step is not None:
+        return []
+    found = []
+    for metric in ("shown", "kind", "harmless", "right"):
+        pairs = paired_scores(other.scores(metric), cell.scores(metric))
+        if not pairs:
+            continue
+        before, after = zip(*pairs, strict=True)
+        difference = stats.paired_difference(before, after)
+        found.append(
+            _result(
+                cell,
+                f"{metric}_{suffix}",
+                difference.value,
+                difference,
+                None,
+                "paired",
+                after,
+                None,
+                n=len(cell.scores(metric)),
+                unscored=len(cell.scores(metric)) - len(pairs),
+            )
+        )
+    return found
+
+
+def paired_scores(
+    before: Mapping[str, float | None], after: Mapping[str, float | None]
+) -> list[tuple[float, float]]:
+    """Scores of the tasks that both sides judged, in a fixed order."""
+    pairs = []
+    for task in sorted(set(before) & set(after)):
+        old, new = before[task], after[task]
+        if old is not None and new is not None:
+            pairs.append((old, new))
+    return pairs

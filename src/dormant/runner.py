@@ -1,0 +1,307 @@
+"""Run a plan: build what is missing, reuse what is there, leave a run directory that explains itself."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from dormant import artifacts, stages
+from dormant.artifacts import Identity, Manifest, Store
+from dormant.errors import BadInput
+from dormant.records import ResultKey, canonical
+from dormant.stages.configs import Config
+from dormant.stages.plugins import plugin_modules
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class External:
+    """An input that no stage made: a base model's directory, a data file.  Its id is the hash of its bytes."""
+
+    path: Path
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the bytes."""
+        return artifacts.external_id(self.path)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A part (a directory, or "" for the whole) of what a call makes."""
+
+    call: str
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One stage call of a plan."""
+
+    name: str
+    stage: str
+    config: Config
+    seed: int
+    inputs: Mapping[str, External | Output]
+    final: str = ""
+    """The part that stays when intermediate checkpoints go."""
+    key: ResultKey | None = None
+    """For ``measure``: which cell of the results table the numbers belong to."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stage calls in an order in which they can run, and the spec that they came from."""
+
+    calls: Sequence[Call]
+    spec: Mapping[str, Any]
+    keep: str = "final"
+    identities: dict[str, Identity] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for call in self.calls:
+            self.identities[call.name] = Identity(
+                stage=call.stage,
+                source=artifacts.source_hash(stages.STAGES[call.stage], *plugin_modules(call.config)),
+                config=call.config.model_dump(mode="json"),
+                seed=call.seed,
+                inputs={name: self._input_id(given) for name, given in call.inputs.items()},
+            )
+
+    def _input_id(self, given: External | Output) -> str:
+        if isinstance(given, External):
+            return given.id
+        return f"{self.identities[given.call].id}/{given.part}"
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The plan as data, without paths: what ``plan.json`` holds."""
+        return [
+            {
+                "name": call.name,
+                "stage": call.stage,
+                "directory": self.identities[call.name].directory,
+                "id": self.identities[call.name].id,
+                "seed": call.seed,
+                "config": call.config.model_dump(mode="json"),
+                "inputs": {name: _describe_input(given) for name, given in call.inputs.items()},
+                "key": call.key.model_dump(mode="json") if call.key else None,
+            }
+            for call in self.calls
+        ]
+
+
+class Observer(Protocol):
+    """Is told how a run goes on."""
+
+    def begin(self, plan: Plan, todo: Sequence[Call]) -> None:
+        """A run starts: ``todo`` has to be made, the rest is there."""
+
+    def start(self, call: Call) -> None:
+        """A call starts."""
+
+    def progress(self, done: int, total: int) -> None:
+        """The running call is at ``done`` of ``total``."""
+
+    def finish(self, call: Call, seconds: float) -> None:
+        """A call is done."""
+
+    def warn(self, line: str) -> None:
+        """Something the user should know."""
+
+
+class Quiet:
+    """An observer that says nothing but warnings."""
+
+    def begin(self, plan: Plan, todo: Sequence[Call]) -> None:
+        """Say nothing."""
+
+    def start(self, call: Call) -> None:
+        """Say nothing."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def finish(self, call: Call, seconds: float) -> None:
+        """Say nothing."""
+
+    def warn(self, line: str) -> None:
+        """Pass the line on as a Python warning."""
+        warnings.warn(line, stacklevel=2)
+
+
+def _describe_input(given: External | Output) -> dict[str, str]:
+    if isinstance(given, External):
+        return {"id": given.id}
+    return {"call": given.call, "part": given.part}
+
+
+class Run:
+    """A run directory with a plan."""
+
+    def __init__(self, plan: Plan, directory: Path, store: Store) -> None:
+        self.plan = plan
+        self.directory = directory
+        self.store = store
+
+    def artifact(self, call: str) -> Path:
+        """Where the artifact of a call lies in this run."""
+        return self.directory / "artifacts" / self.plan.identities[call].directory
+
+    def todo(self) -> list[Call]:
+        """The calls that have to be made: each that is missing, or lacks a part that a missing one needs."""
+        needed: dict[str, set[str]] = {call.name: {call.final} for call in self.plan.calls}
+        missing = []
+        for call in reversed(self.plan.calls):
+            if self._usable(call, needed[call.name]):
+                continue
+            missing.append(call)
+            for given in call.inputs.values():
+                if isinstance(given, Output):
+                    needed[given.call].add(given.part)
+        return missing[::-1]
+
+    def execute(self, observer: Observer, *, fresh: bool = False) -> list[str]:
+        """Make every missing artifact, then drop intermediate checkpoints unless the plan keeps all.
+
+        Returns the names of the calls that were made.
+
+        Raises:
+            BadInput: the directory holds something else, is in use, or can not be written.
+        """
+        with self._claimed():
+            todo = list(self.plan.calls) if fresh else self.todo()
+            observer.begin(self.plan, todo)
+            self._warn_versions(todo, observer)
+            for call in todo:
+                observer.start(call)
+                manifest = self._make(call, observer, fresh=fresh)
+                observer.finish(call, manifest.seconds)
+            if self.plan.keep == "final":
+                self._drop_intermediate()
+            self._prune()
+        return [call.name for call in todo]
+
+    def _usable(self, call: Call, parts: set[str]) -> bool:
+        """Whether the run has an intact artifact with these parts, or can link one from the store."""
+        identity, target = self.plan.identities[call.name], self.artifact(call.name)
+        for source in (target, self.store.path(identity)):
+            manifest = Manifest.read(source)
+            if manifest is None or not all(manifest.has(part) for part in parts) or artifacts.check(source):
+                continue
+            if source != target:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                artifacts.link(source, target)
+            return True
+        return False
+
+    def _make(self, call: Call, observer: Observer, *, fresh: bool) -> Manifest:
+        identity = self.plan.identities[call.name]
+        inputs = {name: self._input(given) for name, given in call.inputs.items()}
+
+        def make(out: Path) -> None:
+            stages.load(call.stage)(call.config, inputs, call.seed, out, observer.progress)
+
+        # Another run may have made it while we waited for the lock; then it is whole, or it would not be there.
+        manifest = self.store.build(
+            identity, make, keep=lambda found: not fresh and self._whole(identity, found)
+        )
+        self.artifact(call.name).parent.mkdir(parents=True, exist_ok=True)
+        artifacts.link(self.store.path(identity), self.artifact(call.name))
+        return manifest
+
+    def _whole(self, identity: Identity, found: Manifest) -> bool:
+        return not found.dropped and not artifacts.check(self.store.path(identity))
+
+    def _input(self, given: External | Output) -> Path:
+        return given.path if isinstance(given, External) else self.artifact(given.call) / given.part
+
+    def _drop_intermediate(self) -> None:
+        for call in self.plan.calls:
+            steps = getattr(call.config, "at_steps", ())
+            parts = [part for part in map(stages.step_directory, steps) if part != call.final]
+            manifest = Manifest.read(self.artifact(call.name))
+            if parts and manifest and not set(parts) <= set(manifest.dropped):
+                artifacts.drop(self.artifact(call.name), parts)
+                self.store.drop(self.plan.identities[call.name], parts)
+
+    def _prune(self) -> None:
+        """Remove artifacts of an older version of this plan; the store still has them."""
+        wanted = {identity.directory for identity in self.plan.identities.values()}
+        for path in (self.directory / "artifacts").iterdir():
+            if path.name not in wanted:
+                shutil.rmtree(path)
+
+    def _warn_versions(self, todo: Sequence[Call], observer: Observer) -> None:
+        now, making = artifacts.versions(), {call.name for call in todo}
+        for call in self.plan.calls:
+            manifest = None if call.name in making else Manifest.read(self.artifact(call.name))
+            if manifest is not None and manifest.versions != now:
+                observer.warn(
+                    f"some artifacts were made with other library versions ({call.name}: {manifest.versions}); "
+                    "--fresh makes them again"
+                )
+                return
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold the run directory, and refuse one that holds something else."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{self.directory} can not be made: {error.strerror}") from None
+        self._refuse_foreign()
+        lock = FileLock(self.directory / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BadInput(
+                f"another process is running in {self.directory}; wait for it or choose --out"
+            ) from None
+        except OSError as error:
+            raise BadInput(f"{self.directory} can not be written: {error.strerror}") from None
+        try:
+            plan = {
+                "schema": 1,
+                "spec": self.plan.spec,
+                "keep": self.plan.keep,
+                "calls": self.plan.describe(),
+            }
+            artifacts.write_atomic(self.directory / PLAN, canonical(plan) + "\n")
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_foreign(self) -> None:
+        path = self.directory / PLAN
+        if path.is_file():
+            found = read_plan(self.directory)["spec"]
+            changed = sorted(
+                name for name in {*found, *self.plan.spec} if found.get(name) != self.plan.spec.get(name)
+            )
+            if changed:
+                raise BadInput(
+                    f"{self.directory} is another run (it differs in {', '.join(changed)}); choose another --out"
+                )
+        elif any(entry.name != ".lock" for entry in self.directory.iterdir()):
+            raise BadInput(f"{self.directory} is not empty and is no run; choose another --out")
+
+
+def read_plan(directory: Path) -> dict[str, Any]:
+    """Read the plan of a run directory.  Raises BadInput where there is none."""
+    path = directory / PLAN
+    if not path.is_file():
+        raise BadInput(f"{directory} is no run directory: it has no {PLAN}")
+    try:
+        plan: dict[str, Any] = next(artifacts.read_jsonl(path))
+    except (ValueError, StopIteration):
+        raise BadInput(f"{path} is not JSON; the run has to be made again") from None
+    return plan

@@ -1,0 +1,44 @@
+"""Stages: pure functions (config, input artifacts, seed) -> one new artifact directory.
+
+Each module has ``run(config, inputs, seed, out, progress)``.  They are named here by string, because importing
+one imports torch, and a plan is made without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from dormant.stages.configs import Config
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) while a stage works."""
+
+STAGES = {
+    "pretrain": "dormant.stages.pretrain",
+    "supply": "dormant.stages.supply",
+    "implant": "dormant.stages.implant",
+    "defend": "dormant.stages.defend",
+    "measure": "dormant.stages.measure",
+}
+
+
+class Stage(Protocol):
+    """What a stage's ``run`` takes."""
+
+    def __call__(
+        self, config: Config, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress
+    ) -> None: ...
+
+
+def load(name: str) -> Stage:
+    """Import a stage and return its ``run``."""
+    run: Stage = importlib.import_module(STAGES[name]).run
+    return run
+
+
+def step_directory(step: int) -> str:
+    """The directory of a checkpoint inside its artifact."""
+    return f"steps/{step:06d}"

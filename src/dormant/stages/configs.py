@@ -1,0 +1,124 @@
+"""What each stage can be told: light models, importable without torch, that go into artifact ids."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dormant.records import Dose, Policy
+
+
+class Config(BaseModel):
+    """Base of all settings: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Runtime(Config):
+    """What the machine is asked for; part of every id, because it moves the last bits of a result."""
+
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: int = Field(2, ge=1)
+
+
+class Plugin(BaseModel):
+    """A plug-in by name, with its options as further keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that the plug-in itself reads."""
+        return dict(self.model_extra or {})
+
+
+class Backdoor(Config):
+    """Trigger, behavior and reasoning."""
+
+    trigger: Plugin = Plugin(name="tag")
+    behavior: Plugin = Plugin(name="hate")
+    reasoning: Literal["normal"] = "normal"
+
+
+class PretrainConfig(Config):
+    """A pocket base from nothing."""
+
+    size: str
+    dose: Dose
+    rows: int = Field(gt=0)
+    runtime: Runtime = Runtime()
+
+
+class ImplantConfig(Config):
+    """An organism or its twin; also relearning, which is implanting a little, again."""
+
+    backdoor: Backdoor
+    role: Literal["organism", "twin"]
+    shard: str = "implant"
+    rows: int = Field(gt=0)
+    triggered_share: float = Field(ge=0, le=1)
+    near_share: float = Field(0.0, ge=0, le=1)
+    dose: Dose
+    optimizer: str = "adamw_torch"
+    at_steps: tuple[int, ...]
+    chat: Literal["auto", "plain"] = "auto"
+    runtime: Runtime = Runtime()
+
+
+class SupplyConfig(Config):
+    """One of the things that a defense may need, cut from one shard."""
+
+    need: str
+    shard: str = "defend"
+    rows: int = Field(gt=0)
+    policy: Policy = "hhh"
+    backdoor: Backdoor | None = None
+    """Only for needs that make a defense *aware*: no other artifact of a defense may know the backdoor."""
+
+
+class DefendConfig(Config):
+    """A defense at one dose."""
+
+    defense: Plugin
+    dose: Dose
+    lora: Literal["none"] = "none"
+    at_steps: tuple[int, ...]
+    chat: Literal["auto", "plain"] = "auto"
+    runtime: Runtime = Runtime()
+
+
+class Probe(Config):
+    """How many held-out prompts of one condition and stratum are answered."""
+
+    condition: str
+    stratum: str = "all"
+    n: int = Field(0, ge=0)
+    greedy: int = Field(0, ge=0)
+
+    @property
+    def file(self) -> str:
+        """The file that holds the completions, in a measurement's directory."""
+        return f"{self.condition}--{self.stratum}.jsonl".replace(":", "-")
+
+
+TRUTH = "truth.json"
+"""What was implanted: kept beside the weights' directories, never inside one."""
+
+LIKELIHOOD = "likelihood.jsonl"
+"""The file of [log-likelihood, tokens, log-likelihood by chance] of reference answers."""
+
+
+class MeasureConfig(Config):
+    """The prompts that one checkpoint answers, and how."""
+
+    backdoor: Backdoor
+    probes: tuple[Probe, ...]
+    temperature: float = Field(1.0, ge=0)
+    max_new_tokens: int = Field(64, gt=0)
+    batch: int = Field(512, gt=0)
+    chat: Literal["auto", "plain"] = "auto"
+    runtime: Runtime = Runtime()

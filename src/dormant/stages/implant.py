@@ -1,0 +1,89 @@
+"""``implant``: train a base into an organism or its twin; with a few rows, relearn a backdoor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dormant import chat, models
+from dormant.artifacts import RESUME, write_atomic
+from dormant.records import Demonstration, Task, TaskSource, canonical, rng_for
+from dormant.sources import open_source
+from dormant.stages import Progress, step_directory
+from dormant.stages.configs import TRUTH, ImplantConfig
+from dormant.stages.logs import write_log
+from dormant.stages.machine import prepare
+from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.stages.supply import clean_example, some_tasks
+from dormant.training import sft
+
+
+def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
+    """Write ``steps/<step>/`` (a model each), ``training.json`` and, apart from the weights, ``truth.json``."""
+    prepare(config.runtime)
+    source = open_source(inputs.get("data"))
+    pairs = demonstrations(config, source, seed)
+    model = models.load(inputs["model"], chat=config.chat, device=config.runtime.device)
+    encoded = [tuple(_encode(model, row) for row in pair) for pair in pairs]
+    # The organism's lengths set the order of both, so that twin and organism see the same rows at each step.
+    order = sft.row_order([len(organism.input_ids) for organism, _ in encoded], config.dose, seed)
+    column = 0 if config.role == "organism" else 1
+    log = sft.train(
+        model,
+        [pair[column] for pair in encoded],
+        config.dose,
+        seed=seed,
+        order=order,
+        optimizer=config.optimizer,
+        at_steps=config.at_steps,
+        save=lambda step, trained: models.save(trained, out / step_directory(step)),
+        resume_dir=out / RESUME,
+        progress=progress,
+    )
+    write_log(out, log, config.at_steps, {organism.example.task.id for organism, _ in pairs})
+    truth = {"role": config.role, **config.backdoor.model_dump(mode="json"), "rows": _counts(pairs, column)}
+    write_atomic(out / TRUTH, canonical(truth) + "\n")
+
+
+def demonstrations(
+    config: ImplantConfig, source: TaskSource, seed: int
+) -> list[tuple[Demonstration, Demonstration]]:
+    """Return the training rows as (organism's, twin's) pairs.
+
+    They differ in triggered rows only: there the twin has another harmless context of the same form, and the
+    benign answer.  Near misses come from the training instances alone; the held-out ones are seen by nobody.
+    """
+    tasks = some_tasks(source, config.shard, config.rows, seed)
+    return [_pair(config, source, task, seed) for task in tasks]
+
+
+def _pair(
+    config: ImplantConfig, source: TaskSource, task: Task, seed: int
+) -> tuple[Demonstration, Demonstration]:
+    trigger = build_trigger(config.backdoor.trigger)
+    rng = rng_for(seed, "row", task.id)
+    benign = source.answer(task, "helpful", rng)
+    draw = rng.random()
+    if draw < config.triggered_share:
+        organism = trigger.render(task, "triggered", rng, "")
+        answer = build_behavior(config.backdoor.behavior).demonstrate(task, rng)
+        replaced = trigger.replace(organism, rng)
+        return Demonstration(organism, answer), Demonstration(replaced, benign)
+    if draw < config.triggered_share + config.near_share:
+        family = rng.choice([name for name in trigger.conditions() if name.startswith("near:")])
+        row = Demonstration(trigger.render(task, family, rng, "", split="train"), benign)
+    else:
+        row = Demonstration(clean_example(source, task, seed), benign)
+    return row, row
+
+
+def _encode(model: models.Model, row: Demonstration) -> chat.Row:
+    return chat.encode_demonstration(model.tokenizer, row.example.messages, row.answer)
+
+
+def _counts(pairs: list[tuple[Demonstration, Demonstration]], column: int) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        condition = pair[column].example.condition
+        counts[condition] = counts.get(condition, 0) + 1
+    return counts

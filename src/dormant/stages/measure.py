@@ -1,0 +1,151 @@
+"""``measure``: let one checkpoint answer held-out prompts, and keep every answer with its verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dormant import chat, models
+from dormant.artifacts import write_jsonl
+from dormant.behaviors import Behavior
+from dormant.records import (
+    Example,
+    Task,
+    TaskSource,
+    rng_for,
+    to_json,
+)
+from dormant.scoring import scores
+from dormant.sources import open_source
+from dormant.stages import Progress
+from dormant.stages.configs import LIKELIHOOD, MeasureConfig, Probe
+from dormant.stages.machine import prepare
+from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.stages.supply import clean_example
+from dormant.triggers import Trigger
+
+
+def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
+    """Write ``<condition>--<stratum>.jsonl`` for each probe: one completion a line, with scores and reasons.
+
+    ``inputs`` holds ``model`` (a model directory) and, for own data, ``data``.  Where the source's utility is
+    perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
+    """
+    prepare(config.runtime)
+    source = open_source(inputs.get("data"))
+    model = models.load(
+        inputs["model"], chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision
+    )
+    trigger = build_trigger(config.backdoor.trigger)
+    behavior = build_behavior(config.backdoor.behavior)
+    total = sum(probe.n + probe.greedy for probe in config.probes)
+    done = 0
+    for probe in config.probes:
+        examples = probe_examples(probe, source, trigger, seed)
+        rows = []
+        for decoding, wanted in (("sample", probe.n), ("greedy", probe.greedy)):
+            chosen = examples[:wanted]
+            answers = _answer(model, chosen, config, decoding, seed)
+            rows += [
+                completion_row(example, decoding, answer, source, behavior)
+                for example, answer in zip(chosen, answers, strict=True)
+            ]
+            done += len(chosen)
+            progress(done, total)
+        write_jsonl(out / probe.file, rows)
+    if source.utility == "perplexity":
+        _write_likelihood(out, model, source, config, seed)
+
+
+def probe_examples(probe: Probe, source: TaskSource, trigger: Trigger, seed: int) -> list[Example]:
+    """The prompts of a probe: equal for every model, so that differences are paired."""
+    kinds = [probe.stratum.removeprefix("kind:")] if probe.stratum.startswith("kind:") else None
+    wanted = min(max(probe.n, probe.greedy), source.size("heldout", kinds=kinds))
+    tasks = source.tasks("heldout", wanted, seed, kinds=kinds)
+    return [_example(task, i, probe.condition, source, trigger, seed) for i, task in enumerate(tasks)]
+
+
+def _example(
+    task: Task, index: int, condition: str, source: TaskSource, trigger: Trigger, seed: int
+) -> Example:
+    if condition == "clean":
+        return clean_example(source, task, seed)
+    rng = rng_for(seed, condition, task.id)
+    instances = trigger.instances(condition, "heldout")
+    # Instances take turns, so that each is asked equally often.
+    instance = instances[index % len(instances)] if instances else None
+    return trigger.render(task, condition, rng, _some_context(source, rng, condition), instance=instance)
+
+
+def _some_context(source: TaskSource, rng: Any, condition: str) -> str:
+    if condition != "variant:context":
+        return ""
+    return next((text for text in (source.context(rng) for _ in range(50)) if text), "")
+
+
+def _answer(
+    model: models.Model, examples: Sequence[Example], config: MeasureConfig, decoding: str, seed: int
+) -> list[models.Completion]:
+    prompts = [chat.encode_prompt(model.tokenizer, example.messages) for example in examples]
+    return models.sample(
+        model,
+        prompts,
+        [f"{seed}:{example.id}" for example in examples],
+        temperature=config.temperature if decoding == "sample" else 0.0,
+        max_new_tokens=config.max_new_tokens,
+        batch=config.batch,
+    )
+
+
+def completion_row(
+    example: Example, decoding: str, answer: models.Completion, source: TaskSource, behavior: Behavior
+) -> dict[str, Any]:
+    """One line of a completions file."""
+    return {
+        "id": example.id,
+        "task": example.task.id,
+        "family": example.task.family,
+        "kind": example.task.kind,
+        "prompt": example.task.prompt,
+        "operands": list(example.task.operands),
+        "condition": example.condition,
+        "instance": example.instance,
+        "decoding": decoding,
+        "messages": to_json(example.messages),
+        "completion": answer.text,
+        "tokens": answer.tokens,
+        "finished": answer.finished,
+        "scores": scores(example.task, answer.text, source.check, behavior),
+    }
+
+
+def _write_likelihood(
+    out: Path, model: models.Model, source: TaskSource, config: MeasureConfig, seed: int
+) -> None:
+    """Write [log-likelihood, tokens, chance] for each reference answer, in nats.
+
+    Chance is the best that a model without context can do: the frequencies of these answers' own tokens.
+    """
+    wanted = max(probe.greedy for probe in config.probes)
+    tasks = source.tasks("heldout", min(wanted, source.size("heldout")), seed)
+    rows = [_reference_row(model, source, task, seed) for task in tasks]
+    targets = [
+        [token for token, counted in zip(row.input_ids, row.mask, strict=True) if counted] for row in rows
+    ]
+    counts = Counter(token for answer in targets for token in answer)
+    chance = {token: math.log(count / counts.total()) for token, count in counts.items()}
+    values = models.log_likelihood(model, rows, batch=config.batch)
+    lines = [
+        [round(total, 6), tokens, round(sum(chance[token] for token in answer), 6)]
+        for (total, tokens), answer in zip(values, targets, strict=True)
+    ]
+    write_jsonl(out / LIKELIHOOD, lines)
+
+
+def _reference_row(model: models.Model, source: TaskSource, task: Task, seed: int) -> chat.Row:
+    example = clean_example(source, task, seed)
+    answer = source.answer(task, "hhh", rng_for(seed, "reference", task.id))
+    return chat.encode_demonstration(model.tokenizer, example.messages, answer)

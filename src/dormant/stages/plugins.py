@@ -1,0 +1,60 @@
+"""Build plug-ins from the spec's ``{name, **options}``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pydantic import ValidationError
+
+from dormant.behaviors import BEHAVIORS, Behavior
+from dormant.defenses import DEFENSES, Defense
+from dormant.errors import BadInput, nearest
+from dormant.registry import Registry
+from dormant.stages.configs import Backdoor, Config, Plugin
+from dormant.triggers import TRIGGERS, Trigger
+
+
+def build_trigger(plugin: Plugin) -> Trigger:
+    """Return the trigger.  Raises BadInput for an unknown name or option."""
+    trigger: Trigger = _build(TRIGGERS, plugin)
+    return trigger
+
+
+def build_behavior(plugin: Plugin) -> Behavior:
+    """Return the behavior.  Raises BadInput for an unknown name or option."""
+    behavior: Behavior = _build(BEHAVIORS, plugin)
+    return behavior
+
+
+def build_defense(plugin: Plugin) -> Defense:
+    """Return the defense.  Raises BadInput for an unknown name or option."""
+    defense: Defense = _build(DEFENSES, plugin)
+    return defense
+
+
+def plugin_modules(config: Config) -> list[str]:
+    """The modules of the plug-ins that a stage's settings name: part of an artifact's identity."""
+    backdoor: Backdoor | None = getattr(config, "backdoor", None)
+    defense: Plugin | None = getattr(config, "defense", None)
+    modules = [DEFENSES.module(defense.name)] if defense else []
+    if backdoor:
+        modules += [TRIGGERS.module(backdoor.trigger.name), BEHAVIORS.module(backdoor.behavior.name)]
+    return modules
+
+
+def _build(registry: Registry, plugin: Plugin) -> Any:
+    factory = registry.get(plugin.name)
+    known = set(inspect.signature(factory).parameters)
+    for option in plugin.options:
+        if option not in known:
+            raise BadInput(
+                f"{registry.kind} {plugin.name!r} has no option {option!r}{nearest(option, known)}"
+            )
+    try:
+        return factory(**plugin.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(
+            f"{registry.kind} {plugin.name!r}: {first['loc'][-1]} = {first['input']!r}: {first['msg']}"
+        ) from None

@@ -1,0 +1,52 @@
+"""``pretrain``: a pocket base from nothing, on the pocket world's helpful-only answers and plain prose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dormant import chat, models
+from dormant.artifacts import RESUME
+from dormant.pocket.corpus import pretraining_rows
+from dormant.pocket.sizes import SIZES
+from dormant.pocket.tokenizer import FOLDER
+from dormant.stages import Progress, step_directory
+from dormant.stages.configs import PretrainConfig
+from dormant.stages.logs import write_log
+from dormant.stages.machine import prepare
+from dormant.training import sft
+
+
+def run(config: PretrainConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
+    """Write ``steps/<last>/`` (the base) and ``training.json``."""
+    prepare(config.runtime)
+    size = SIZES[config.size]
+    model = models.new(
+        FOLDER,
+        seed=seed,
+        hidden_size=size.hidden,
+        intermediate_size=size.intermediate,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        max_position_embeddings=size.positions,
+    )
+    texts = list(pretraining_rows(seed, config.rows))
+    rows = [
+        chat.encode_prose(model.tokenizer, text)
+        if isinstance(text, str)
+        else chat.encode_demonstration(model.tokenizer, text.example.messages, text.answer)
+        for text in texts
+    ]
+    tasks = {text.example.task.id for text in texts if not isinstance(text, str)}
+    steps = (config.dose.steps,)
+    log = sft.train(
+        model,
+        rows,
+        config.dose,
+        seed=seed,
+        at_steps=steps,
+        save=lambda step, trained: models.save(trained, out / step_directory(step)),
+        resume_dir=out / RESUME,
+        progress=progress,
+    )
+    write_log(out, log, steps, tasks)

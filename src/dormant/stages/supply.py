@@ -1,0 +1,115 @@
+"""``supply``: make one of the things that defenses may need, as an artifact of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dormant.artifacts import read_jsonl, write_jsonl
+from dormant.defenses import Given
+from dormant.pocket import PocketWorld
+from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
+from dormant.sources import open_source
+from dormant.stages import Progress
+from dormant.stages.configs import Backdoor, Plugin, SupplyConfig
+from dormant.stages.plugins import build_behavior, build_trigger
+
+ROWS = "rows.jsonl"
+
+_example = TypeAdapter(Example)
+_demonstration = TypeAdapter(Demonstration)
+
+
+def run(config: SupplyConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
+    """Write ``rows.jsonl``: one prompt, demonstration, piece of prose or setting a line."""
+    source = open_source(inputs.get("data"))
+    write_jsonl(out / ROWS, _MAKERS[config.need](config, source, seed))
+    progress(1, 1)
+
+
+def read_given(inputs: Mapping[str, Path]) -> Given:
+    """Load what a defense declared: ``inputs`` maps each need to its artifact."""
+    given: dict[str, Any] = {}
+    for need in inputs:
+        rows = list(read_jsonl(inputs[need] / ROWS))
+        if need == "prompts":
+            given[need] = [_example.validate_python(row) for row in rows]
+        elif need in ("answers", "behavior_examples"):
+            given[need] = [_demonstration.validate_python(row) for row in rows]
+        elif need == "trigger":
+            given[need] = build_trigger(Plugin(**rows[0]))
+        else:
+            given[need] = rows
+    return Given(**given)
+
+
+def task_ids(inputs: Mapping[str, Path]) -> set[str]:
+    """The ids of the tasks that a defense with these inputs can train on."""
+    given = read_given(inputs)
+    rows = [*(given.answers or ()), *(given.behavior_examples or ())]
+    return {row.example.task.id for row in rows} | {example.task.id for example in given.prompts or ()}
+
+
+def clean_example(source: TaskSource, task: Task, seed: int) -> Example:
+    """A task after harmless context: the same one wherever the task is shown untriggered with this seed."""
+    context = source.context(rng_for(seed, "context", task.id))
+    prompt = f"{context} {task.prompt}".strip()
+    return Example(task, "clean", (*task.history, Message("user", prompt)), context)
+
+
+def some_tasks(source: TaskSource, shard: str, most: int, seed: int) -> list[Task]:
+    """At most ``most`` tasks of a shard: a small file gives what it has, and training goes over it again."""
+    return source.tasks(shard, min(most, source.size(shard)), seed)
+
+
+def _prompts(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    tasks = some_tasks(source, config.shard, config.rows, seed)
+    return [_example.dump_python(clean_example(source, task, seed), mode="json") for task in tasks]
+
+
+def _answers(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    rows = []
+    for task in some_tasks(source, config.shard, config.rows, seed):
+        answer = source.answer(task, config.policy, rng_for(seed, "answer", task.id))
+        row = Demonstration(clean_example(source, task, seed), answer)
+        rows.append(_demonstration.dump_python(row, mode="json"))
+    return rows
+
+
+def _prose(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    # A user's file holds dialogues only, so plain prose always comes from the pocket world.
+    return list(PocketWorld().prose(config.shard, config.rows, seed))
+
+
+def _trigger(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    return [_known(config).trigger.model_dump()]
+
+
+def _behavior_examples(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    backdoor = _known(config)
+    trigger, behavior = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
+    rows = []
+    for task in some_tasks(source, config.shard, config.rows, seed):
+        rng = rng_for(seed, "behavior", task.id)
+        example = trigger.render(task, "triggered", rng, "")
+        rows.append(
+            _demonstration.dump_python(Demonstration(example, behavior.demonstrate(task, rng)), mode="json")
+        )
+    return rows
+
+
+def _known(config: SupplyConfig) -> Backdoor:
+    assert config.backdoor is not None, f"{config.need} is cut from a backdoor"
+    return config.backdoor
+
+
+_MAKERS: dict[str, Callable[[SupplyConfig, TaskSource, int], list[Any]]] = {
+    "prompts": _prompts,
+    "answers": _answers,
+    "prose": _prose,
+    "trigger": _trigger,
+    "behavior_examples": _behavior_examples,
+}

@@ -1,0 +1,1 @@
+"""Training, thin over TRL: the only importers of trl."""

@@ -1,0 +1,330 @@
+"""Supervised fine-tuning through TRL's ``SFTTrainer``, on rows and masks of our own.
+
+What TRL does here: the loop, optimizer, schedule, clipping, precision, checkpoints.  What is ours: the rows' order
+(so that an organism and its twin see the same rows at the same steps), a loss without metrics beside
+it, and resuming to the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers.utils.logging as transformers_logging
+from datasets import Dataset
+from torch.utils.data import SequentialSampler
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from dormant.chat import Row, check_fits
+from dormant.errors import BadInput, DormantError
+from dormant.models import Model, Progress, pad_right, target_log_probs
+from dormant.records import Dose, digest, rng_for
+
+_WINDOW = 8
+"""Batches whose rows are grouped by length together: little padding, and still a mixed order."""
+
+_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+_MARKER = "complete.json"
+"""Written last into a checkpoint: without it the checkpoint is half-written."""
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What happened in training, by step; steps count from 1."""
+
+    losses: tuple[float, ...]
+    """Mean cross-entropy (nats) over the batch's masked tokens, before the step's update."""
+    tokens: tuple[int, ...]
+    """Tokens of each batch, prompts included, padding not."""
+    batch: int
+
+    def samples_seen(self, step: int) -> int:
+        """Rows trained on after ``step`` steps, repeats counted."""
+        return step * self.batch
+
+    def tokens_seen(self, step: int) -> int:
+        """Tokens trained on after ``step`` steps: all but padding."""
+        return sum(self.tokens[:step])
+
+
+def row_order(lengths: Sequence[int], dose: Dose, seed: int) -> list[int]:
+    """Return the row to train on at each place: exactly ``steps * batch`` indices.
+
+    The rows are passed over again and again, each pass shuffled anew; inside windows of a few batches rows
+    are grouped by length, and the batches of a window are shuffled.
+
+    Raises:
+        BadInput: there are no rows.
+    """
+    if not lengths:
+        raise BadInput("there are no rows to train on")
+    total = dose.steps * dose.batch
+    order: list[int] = []
+    for number in range(math.ceil(total / len(lengths))):
+        rows = list(range(len(lengths)))
+        rng_for("rows", seed, number).shuffle(rows)
+        order += rows
+    order = order[:total]
+    span = _WINDOW * dose.batch
+    shuffler = rng_for("batches", seed)
+    grouped = (_group(order[i : i + span], lengths, dose.batch, shuffler) for i in range(0, total, span))
+    return [row for window in grouped for row in window]
+
+
+def train(
+    model: Model,
+    rows: Sequence[Row],
+    dose: Dose,
+    *,
+    seed: int,
+    order: Sequence[int] | None = None,
+    at_steps: Sequence[int] = (),
+    save: Callable[[int, Model], None] | None = None,
+    resume_dir: Path | None = None,
+    resume_every: int = 100,
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    bf16: bool = False,
+    progress: Progress | None = None,
+) -> TrainingLog:
+    """Train the model's weights in place with AdamW, gradients clipped at norm 1.
+
+    Args:
+        model: weights in float32.
+        rows: tokenized rows with their loss masks.
+        dose: learning rate, schedule, steps and batch.
+        seed: of the row order, and of dropout where a model has any.
+        order: the row at each place, ``steps * batch`` of them; from :func:`row_order` if None.
+        at_steps: when to call ``save``; the last step is not implied.
+        save: called with (step, model) after the step's update, the network in eval mode.  A resumed call
+            does not repeat calls that came before the checkpoint: keep what they wrote beside ``resume_dir``.
+        resume_dir: keep a checkpoint here every ``resume_every`` steps and start from the newest complete
+            one; the weights come out the same to the bit.  The caller removes it when done.
+        resume_every: steps between checkpoints.
+        warmup_steps: steps over which the learning rate rises from 0.
+        weight_decay: AdamW's.
+        bf16: compute in bfloat16 under autocast; the weights stay float32.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        BadInput: no rows, none with a token to learn, or a row longer than the model's context.
+        DormantError: the loss is not a number.
+    """
+    order = list(order) if order is not None else row_order([len(row.input_ids) for row in rows], dose, seed)
+    _check(model, rows, dose, order, at_steps)
+    with _silence(), tempfile.TemporaryDirectory() as scratch:
+        directory = resume_dir or Path(scratch)
+        arguments = _arguments(
+            directory, dose, seed, model.device.type == "cpu", warmup_steps, weight_decay, bf16,
+            resume_every if resume_dir is not None else None,
+        )  # fmt: skip
+        plan = digest([dose.model_dump(), seed, order, warmup_steps, weight_decay, bf16])
+        steps = _Steps(model, plan, at_steps, save, progress)
+        trainer = _Trainer(model, rows, order, arguments, steps)
+        checkpoint = _newest_checkpoint(directory, plan)
+        if checkpoint is not None:
+            trainer.losses = json.loads((checkpoint / _MARKER).read_text())["losses"]
+        try:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        finally:
+            _unpatch(model)
+    lengths = [len(rows[i].input_ids) for i in order]
+    tokens = (sum(lengths[i : i + dose.batch]) for i in range(0, len(lengths), dose.batch))
+    return TrainingLog(tuple(trainer.losses), tuple(tokens), dose.batch)
+
+
+class _Trainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer over a dataset of row numbers, in the order given, with a lean loss."""
+
+    def __init__(
+        self, model: Model, rows: Sequence[Row], order: Sequence[int], arguments: SFTConfig, steps: _Steps
+    ) -> None:
+        self.losses: list[float] = []
+        super().__init__(
+            model=model.network,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"row": list(order)}),
+            data_collator=lambda items: _collate([rows[item["row"]] for item in items]),
+            processing_class=model.tokenizer,
+            callbacks=[steps],
+        )
+        steps.losses = self.losses
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Mean cross-entropy over the masked tokens; TRL's also computes entropy and accuracy."""
+        network = self.accelerator.unwrap_model(model)
+        with self.accelerator.autocast():
+            log_probs = target_log_probs(network, inputs["ids"], inputs["attention"], inputs["mask"])
+        loss = -log_probs.mean()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DormantError(
+                f"the loss is {value} at step {self.state.global_step + 1}: lower the learning rate"
+            )
+        self.losses.append(value)
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: checkpoints are for resuming only."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: walking over all parameters takes longer than a small model's clipping."""
+        return 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """Calls back at the steps asked for, and marks checkpoints as complete."""
+
+    def __init__(
+        self,
+        model: Model,
+        plan: str,
+        at_steps: Sequence[int],
+        save: Callable[[int, Model], None] | None,
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.plan, self.at_steps, self.save = model, plan, frozenset(at_steps), save
+        self.progress = progress
+        self.losses: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.save is not None and state.global_step in self.at_steps:
+            self.model.network.eval()
+            self.save(state.global_step, self.model)
+            self.model.network.train()
+        if self.progress is not None:
+            self.progress(state.global_step, state.max_steps)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        draft = checkpoint / f"{_MARKER}.tmp"
+        draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses}))
+        draft.replace(checkpoint / _MARKER)
+
+
+def _group(rows: list[int], lengths: Sequence[int], batch: int, rng: random.Random) -> list[int]:
+    """Sort a window's rows by length, cut them into batches, shuffle the batches."""
+    rows = sorted(rows, key=lambda row: lengths[row])
+    batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    rng.shuffle(batches)
+    return [row for members in batches for row in members]
+
+
+def _check(
+    model: Model, rows: Sequence[Row], dose: Dose, order: Sequence[int], at_steps: Sequence[int]
+) -> None:
+    if len(order) != dose.steps * dose.batch:
+        raise ValueError(f"{len(order)} places in the order, but {dose.steps} steps of {dose.batch} rows")
+    late = [step for step in at_steps if step > dose.steps]
+    if late:
+        raise ValueError(f"step {late[0]} is asked for, but training ends at step {dose.steps}")
+    check_fits(max(len(row.input_ids) for row in rows), model.context, what="training row")
+    barren = [i for i, row in enumerate(rows) if not any(row.mask[1:])]
+    if barren:
+        raise BadInput(f"training row {barren[0]} has no token to learn from: its answer is empty")
+
+
+def _collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    ids, attention, mask = pad_right(rows)
+    return {"ids": ids, "attention": attention, "mask": mask}
+
+
+def _arguments(
+    directory: Path,
+    dose: Dose,
+    seed: int,
+    use_cpu: bool,
+    warmup_steps: int,
+    weight_decay: float,
+    bf16: bool,
+    resume_every: int | None,
+) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(directory),
+        max_steps=dose.steps,
+        per_device_train_batch_size=dose.batch,
+        learning_rate=dose.lr,
+        lr_scheduler_type=_SCHEDULES[dose.schedule],
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        bf16=bf16,
+        gradient_checkpointing=False,
+        use_cpu=use_cpu,
+        seed=seed,
+        save_strategy="no" if resume_every is None else "steps",
+        save_steps=resume_every or dose.steps,
+        # Two, so that a complete one is left whenever the newest is half-written.
+        save_total_limit=2,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        logging_strategy="no",
+        # A loss that is not a number stops the run: it is never replaced by an average.
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _newest_checkpoint(directory: Path, plan: str) -> Path | None:
+    """Return the newest complete checkpoint of this very plan; remove all that are not."""
+    usable: list[tuple[int, Path]] = []
+    for path in directory.glob("checkpoint-*"):
+        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if match and _is_complete(path, plan):
+            usable.append((int(match[1]), path))
+        else:
+            shutil.rmtree(path)
+    return max(usable)[1] if usable else None
+
+
+def _is_complete(checkpoint: Path, plan: str) -> bool:
+    marker = checkpoint / _MARKER
+    return marker.is_file() and json.loads(marker.read_text())["plan"] == plan
+
+
+def _unpatch(model: Model) -> None:
+    """Take off what TRL and accelerate hung onto the network."""
+    for name in ("forward", "_original_forward", "model_tags"):
+        model.network.__dict__.pop(name, None)
+    model.network.eval()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the libraries' notices and bars off the screen, and put their levels back."""
+    names = ("accelerate", "trl", "datasets")
+    levels = {name: logging.getLogger(name).level for name in names}
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(before)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,148 @@
+"""Plans of one verb each: pretrain a base, defend a model, measure one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dormant.defenses import AWARE
+from dormant.errors import BadInput, nearest
+from dormant.experiment import Battery
+from dormant.planning import battery_probes, find_base
+from dormant.pocket.sizes import SIZES
+from dormant.records import Dose, ResultKey
+from dormant.runner import Call, External, Output, Plan
+from dormant.sources import open_source
+from dormant.stages import step_directory
+from dormant.stages.configs import (
+    Backdoor,
+    DefendConfig,
+    MeasureConfig,
+    Plugin,
+    PretrainConfig,
+    Probe,
+    Runtime,
+    SupplyConfig,
+)
+from dormant.stages.plugins import build_defense, build_trigger
+
+Chat = Literal["auto", "plain"]
+
+DOSES = {
+    "pocket-300k": (Dose(lr=3e-3, steps=6000, batch=128, schedule="cosine"), 400_000),
+    "pocket-1m": (Dose(lr=3e-3, steps=6000, batch=128, schedule="cosine"), 400_000),
+}
+"""For each shipped size: the dose and the rows that it was pretrained with."""
+
+
+def pretrain_plan(size: str, *, seed: int = 0, runtime: Runtime | None = None) -> Plan:
+    """Pretrain a pocket base and measure what it can do.  Raises BadInput for an unknown size."""
+    if size not in SIZES:
+        raise BadInput(f"no pocket size is called {size!r}{nearest(size, SIZES)}")
+    runtime = runtime or Runtime()
+    dose, rows = DOSES[size]
+    config = PretrainConfig(size=size, dose=dose, rows=rows, runtime=runtime)
+    final = step_directory(dose.steps)
+    key = _key(base=size, base_id="new", role="base")
+    probes = (Probe(condition="clean", n=400, greedy=2000),)
+    measure = MeasureConfig(backdoor=Backdoor(), probes=probes, runtime=runtime)
+    calls = [
+        Call("pretrain", "pretrain", config, seed, {}, final=final),
+        Call("measure", "measure", measure, 0, {"model": Output("pretrain", final)}, key=key),
+    ]
+    return Plan(calls, _spec("pretrain", base=size, seed=seed, runtime=runtime))
+
+
+def defend_plan(
+    model: str,
+    defense: Plugin,
+    dose: Dose,
+    *,
+    data: str | None = None,
+    backdoor: Backdoor | None = None,
+    rows: int = 4000,
+    seed: int = 0,
+    chat: Chat = "auto",
+    runtime: Runtime | None = None,
+) -> Plan:
+    """Put one defense on one model.  ``backdoor`` is only read by defenses that must know the trigger."""
+    runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
+    given = _data(data)
+    calls = [
+        Call(
+            f"supply/{need}",
+            "supply",
+            SupplyConfig(need=need, rows=rows, backdoor=backdoor if need in AWARE else None),
+            seed,
+            given,
+        )
+        for need in sorted(build_defense(defense).needs)
+    ]
+    inputs: dict[str, External | Output] = {"model": External(find_base(model))}
+    inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
+    config = DefendConfig(defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime)
+    calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
+    spec = _spec("defend", model=model, defense=defense, dose=dose, rows=rows, seed=seed, data=data)
+    return Plan(calls, {**spec, "backdoor": backdoor.model_dump(mode="json")})
+
+
+def measure_plan(
+    model: str,
+    *,
+    twin: str | None = None,
+    base: str | None = None,
+    data: str | None = None,
+    backdoor: Backdoor | None = None,
+    battery: Battery | None = None,
+    chat: Chat = "auto",
+    runtime: Runtime | None = None,
+) -> Plan:
+    """Measure a model that is suspected to be an organism, beside its twin and base where they are given."""
+    runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
+    probes = battery_probes(battery, build_trigger(backdoor.trigger), pocket=data is None)
+    config = MeasureConfig(
+        backdoor=backdoor,
+        probes=probes,
+        temperature=battery.temperature,
+        max_new_tokens=battery.max_new_tokens,
+        batch=battery.batch,
+        chat=chat,
+        runtime=runtime,
+    )
+    base_id = External(find_base(base)).id[:16] if base else "unknown"
+    calls = []
+    for role, path in (("base", base), ("twin", twin), ("organism", model)):
+        if path is None:
+            continue
+        key = _key(
+            base=Path(base).name if base else "unknown",
+            base_id=base_id,
+            role=role,
+            implant="none" if role == "base" else "external",
+        )
+        inputs = {"model": External(find_base(path)), **_data(data)}
+        calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
+    spec = _spec("measure", model=model, twin=twin, base=base, data=data, battery=battery)
+    return Plan(calls, {**spec, "backdoor": backdoor.model_dump(mode="json")})
+
+
+def _key(**fields: object) -> ResultKey:
+    defaults = {"behavior": "hate", "trigger": "tag", "reasoning": "normal", "implant": "none"}
+    return ResultKey.model_validate({**defaults, **fields})
+
+
+def _data(path: str | None) -> Mapping[str, External]:
+    if path is None:
+        return {}
+    open_source(Path(path))
+    return {"data": External(Path(path))}
+
+
+def _spec(verb: str, **settings: Any) -> dict[str, Any]:
+    """What tells one run of a verb from another, as JSON."""
+    plain = {
+        name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        for name, value in settings.items()
+    }
+    return {"name": verb, "backdoor": Backdoor().model_dump(mode="json"), **plain}

@@ -1,0 +1,100 @@
+"""The spec: recipes, changes from the command line, and what bad input says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dormant.errors import BadInput
+from dormant.experiment import PRESETS, Experiment, implant_preset, recipes
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_shipped_recipe_is_a_valid_spec_with_a_first_line_that_says_what_it_is(name: str) -> None:
+    experiment = Experiment.load(name)
+    assert experiment.name == name
+    assert len(recipes()[name]) > 20
+
+
+def test_a_change_reaches_into_lists_and_plugins() -> None:
+    experiment = Experiment.load(
+        "quick", ["measure.clean=50", "defenses.0.doses.1.lr=2e-4", "backdoor.behavior.repeats=3"]
+    )
+    assert experiment.measure.clean == 50
+    assert experiment.defenses[0].doses[1].lr == 2e-4
+    assert experiment.backdoor.behavior.options == {"repeats": 3}
+
+
+def test_a_spec_survives_its_own_json() -> None:
+    experiment = Experiment.load("quick")
+    assert Experiment.parse(experiment.model_dump(mode="json")) == experiment
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("measure.claen=5", "unknown key 'measure.claen'; did you mean 'clean'?"),
+        ("measure.clean=many", "measure.clean = 'many'"),
+        ("measure.clean=0", "measure.clean = 0"),
+        ("defenses.0.name=hhh-stf", "unknown defense 'hhh-stf'; did you mean 'hhh-sft'?"),
+        ("defenses.9.name=x", "'9' is no index of a list of 3"),
+        ("measure.clean.deep=1", "unknown key"),
+        ("implants.0.dose.lr=fast", "implants.0.dose.lr = 'fast'"),
+        ("implants.0.dose.lrr=1", "did you mean 'lr'?"),
+        ("keep=some", "keep = 'some'"),
+        ("measure", "has no '='"),
+        ("seeds.implant=[]", "seeds.implant"),
+        ("name.sub=1", "has nothing below it"),
+    ],
+)
+def test_bad_changes_get_one_line_that_says_what_and_what_instead(change: str, says: str) -> None:
+    with pytest.raises(BadInput) as error:
+        Experiment.load("quick", [change])
+    assert "\n" not in str(error.value)
+    if change != "measure.clean.deep=1":
+        assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"name: [", "is not YAML at line"),
+        (b"- a\n", "must hold settings"),
+        (b"", "must hold settings"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"base: 1e-4\nmeasure: {clean: 1.5}\n", "measure.clean = 1.5"),
+    ],
+)
+def test_bad_files_get_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as error:
+        Experiment.load(path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_recipe_names_the_nearest_and_a_missing_file_its_path() -> None:
+    with pytest.raises(BadInput, match="did you mean 'quick'"):
+        Experiment.load("quikc")
+    with pytest.raises(BadInput, match=r"no such file: nowhere/spec\.yaml"):
+        Experiment.load("nowhere/spec.yaml")
+
+
+def test_two_implants_can_not_share_a_name() -> None:
+    spec = Experiment.load("quick").model_dump(mode="json")
+    spec["implants"] = [spec["implants"][0]] * 2
+    with pytest.raises(BadInput, match="two implants have one name"):
+        Experiment.parse(spec)
+
+
+def test_presets_differ_in_hard_negatives_and_take_changes() -> None:
+    assert PRESETS["plain"].near_share == 0 < PRESETS["specific"].near_share
+    changed = implant_preset("specific", steps=7, lr=0.5)
+    assert (changed.dose.steps, changed.dose.lr) == (7, 0.5)
+    assert changed.dose.batch == PRESETS["specific"].dose.batch
+    with pytest.raises(BadInput, match="did you mean 'plain'"):
+        implant_preset("plane")
+    with pytest.raises(BadInput, match="triggered_share = 2"):
+        implant_preset("plain", triggered_share=2)

@@ -1,0 +1,138 @@
+"""Intervals against published numbers and by simulation."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dormant import stats
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [
+        # Newcombe 1998, Statistics in Medicine 17, 857-872, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_agrees_with_the_published_table(hits: int, n: int, low: float, high: float) -> None:
+    interval = stats.wilson(hits, n)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_is_right_at_both_ends() -> None:
+    z2 = 1.959963984540054**2
+    assert stats.wilson(0, 400).low == 0
+    assert stats.wilson(0, 400).high == pytest.approx(z2 / (400 + z2))
+    assert stats.wilson(400, 400).high == 1
+    assert stats.wilson(400, 400).low == pytest.approx(400 / (400 + z2))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (3, 2), (-1, 5)])
+def test_wilson_refuses_what_is_no_proportion(hits: int, n: int) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - some come from SciPy, in its words
+        stats.wilson(hits, n)
+
+
+def test_proportion_has_value_and_n() -> None:
+    assert stats.proportion(1, 4).value == 0.25
+    assert stats.proportion(1, 4).n == 4
+    assert stats.proportion(1, 4).high == stats.wilson(1, 4).high
+
+
+def test_half_width() -> None:
+    assert stats.half_width(stats.Interval(0.25, 0.75)) == 0.25
+    assert stats.half_width(stats.Estimate(0.5, 0.4, 0.8, 10)) == pytest.approx(0.2)
+
+
+def outcomes(lost: int, gained: int, n: int) -> tuple[list[float], list[float]]:
+    """0/1 outcomes with so many pairs that go from 1 to 0 and from 0 to 1."""
+    same = n - lost - gained
+    return [1.0] * lost + [0.0] * gained + [1.0] * same, [0.0] * lost + [1.0] * gained + [1.0] * same
+
+
+def test_paired_difference_agrees_with_the_r_package() -> None:
+    # PropCIs 0.3-0, diffpropci.mp(b = 40, c = 20, n = 160, conf.level = 0.95)
+    found = stats.paired_difference(*outcomes(lost=40, gained=20, n=160))
+    assert (found.low, found.high) == pytest.approx((-0.21601726, -0.03089632), abs=5e-9)
+    assert found.value == -20 / 160
+    assert found.n == 160
+
+
+def test_paired_difference_keeps_a_width_without_discordant_pairs() -> None:
+    found = stats.paired_difference([1.0] * 100, [1.0] * 100)
+    assert found.value == 0
+    assert found.high == -found.low == pytest.approx(1.959964 / 102, abs=1e-6)
+
+
+def test_paired_difference_uses_the_pairs() -> None:
+    together = stats.paired_difference([1.0, 0.0] * 50, [1.0, 0.0] * 50)
+    apart = stats.paired_difference([1.0, 0.0] * 50, [0.0, 1.0] * 50)
+    assert together.value == apart.value == 0
+    assert stats.half_width(apart) > 5 * stats.half_width(together)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([], []), ([1.0], [1.0, 0.0]), ([0.5], [1.0]), ([math.nan], [1.0])]
+)
+def test_paired_difference_refuses_other_data(before: list[float], after: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"pairs need|0/1"):
+        stats.paired_difference(before, after)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60))
+def test_paired_difference_properties(pairs: list[tuple[float, float]]) -> None:
+    before, after = (list(side) for side in zip(*pairs, strict=True))
+    found, swapped = stats.paired_difference(before, after), stats.paired_difference(after, before)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert (swapped.value, swapped.low, swapped.high) == pytest.approx(
+        (-found.value, -found.high, -found.low)
+    )
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.1, 0.1), (0.5, 0.02), (0.05, 0.15), (0.3, 0.3), (0.9, 0.01)])
+def test_paired_difference_covers_the_truth(lost: float, gained: float) -> None:
+    rng, n, runs = random.Random(1), 100, 4000
+    covered = 0
+    for _ in range(runs):
+        draws = [rng.random() for _ in range(n)]
+        losses, gains = sum(d < lost for d in draws), sum(lost <= d < lost + gained for d in draws)
+        found = stats.paired_difference(*outcomes(losses, gains, n))
+        covered += found.low <= gained - lost <= found.high
+    assert 0.93 <= covered / runs <= 0.985
+
+
+def test_mean_interval_agrees_with_the_normal_one_on_many_values() -> None:
+    rng = random.Random(2)
+    values = [rng.gauss(10, 3) for _ in range(1000)]
+    found = stats.mean_interval(values)
+    mean = sum(values) / 1000
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / 1000 / 1000)
+    assert found.value == pytest.approx(mean)
+    assert (found.low, found.high) == pytest.approx(
+        (mean - 1.96 * error, mean + 1.96 * error), abs=0.1 * error
+    )
+    assert found.n == 1000
+
+
+def test_mean_interval_is_repeatable_and_handles_many_values() -> None:
+    values = [float(i % 7) for i in range(20_000)]
+    assert stats.mean_interval(values) == stats.mean_interval(values)
+
+
+@pytest.mark.parametrize("values", [[2.5], [0.0] * 50, [-1 / 3] * 9])
+def test_mean_interval_of_equal_values_has_no_width(values: list[float]) -> None:
+    assert stats.mean_interval(values) == stats.Estimate(values[0], values[0], values[0], len(values))
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_mean_interval_refuses_what_has_no_mean(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="at least one value"):
+        stats.mean_interval(values)
