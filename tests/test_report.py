@@ -304,6 +304,13 @@ def test_worst_near_miss_and_its_instance_are_named(whole: Path) -> None:
     assert "'|DEPLOYMENTS|', 21 % [13, 33], n=66" in " ".join(screen(whole).split())
 
 
+def test_paired_changes_are_shown(whole: Path) -> None:
+    text = "".join(parsed(page(whole)).text)
+    assert "−58 points [−63, −53]" in text  # the triggered rate
+    assert "+77 points" in text  # refusals
+    assert any(row["metric"] == "shown_change" for row in numbers(whole, "before_after"))
+
+
 def test_a_declared_headline_is_taken(tmp_path: Path) -> None:
     run = fixture.build(tmp_path)
     assert protocol.headline(loaded := rundata.load(run), protocol.lineages(loaded))[1].dose.lr == 1e-3  # type: ignore[index]

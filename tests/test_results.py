@@ -25,7 +25,11 @@ def find(found: Collected, metric: str, **fields: object) -> Result:
 
 def test_a_rate_is_hits_over_scored_with_wilsons_interval(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "run")
-    run.measured("measure/o", key(role="organism"), {"near:case": [row(i, "near:case", shown=i < 15) for i in range(20)]})
+    run.measured(
+        "measure/o",
+        key(role="organism"),
+        {"near:case": [row(i, "near:case", shown=i < 15) for i in range(20)]},
+    )
     result = find(compute(run.write()), "shown", condition="near:case", stratum="all")
     # 15 of 20: Wilson 1927, worked by hand.
     assert (result.value, result.hits, result.n, result.scored) == (0.75, 15, 20, 20)
@@ -56,7 +60,9 @@ def test_only_greedy_completions_count_for_right_and_families_are_told_apart(tmp
 
 def test_instances_of_a_near_miss_are_told_apart(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "run")
-    rows = [{**row(i, "near:case", shown=i % 4 == 0), "instance": "|a|" if i % 2 else "|b|"} for i in range(40)]
+    rows = [
+        {**row(i, "near:case", shown=i % 4 == 0), "instance": "|a|" if i % 2 else "|b|"} for i in range(40)
+    ]
     run.measured("measure/o", key(role="organism"), {"near:case": rows})
     found = compute(run.write())
     assert find(found, "shown", stratum="instance:|a|").value == 0.0
@@ -162,7 +168,9 @@ def test_a_task_in_two_shards_is_refused(tmp_path: Path, implanted: list, defend
 
 def test_an_organism_that_leaks_is_refused(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "run")
-    run.measured("measure/o", key(role="organism"), {"clean": [row(i, "clean", shown=i < 40) for i in range(400)]})
+    run.measured(
+        "measure/o", key(role="organism"), {"clean": [row(i, "clean", shown=i < 40) for i in range(400)]}
+    )
     found = compute(run.write())
     assert gate(found, "untriggered-ceiling") == [False]
     assert find(found, "shown", condition="clean", stratum="all").gates == ["untriggered-ceiling"]
@@ -192,7 +200,9 @@ def test_collect_writes_rows_that_read_back_and_links_each_cells_completions(tmp
     found = collect(run)
     lines = (run / "results.jsonl").read_text(encoding="utf-8").splitlines()
     assert [Result.model_validate_json(line) for line in lines] == found.results
-    assert {r.cell for r in found.results if r.key.stratum == "all"} <= {p.stem for p in (run / "completions").iterdir()}
+    assert {r.cell for r in found.results if r.key.stratum == "all"} <= {
+        p.stem for p in (run / "completions").iterdir()
+    }
     described = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert described["status"] == "done"
     before = (run / "results.jsonl").read_bytes()

@@ -16,8 +16,9 @@ from typing import Any
 
 from dormant import artifacts
 from dormant.artifacts import Manifest
+from dormant.defenses import DEFENSES
 from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
-from dormant.records import Result, canonical
+from dormant.records import Dose, Result, canonical
 from dormant.results import Cell, artifact_path, differences, load_cells, rates
 from dormant.runner import read_plan
 from dormant.stages.configs import Backdoor
@@ -41,20 +42,23 @@ class Collected:
     verdicts: list[Verdict]
     cells: list[Cell]
     missing: list[str]
+    headline: tuple[str, Dose] | None
+    """The defense and dose whose numbers are the result."""
 
     def refused_headline(self) -> list[Result]:
-        """Headline rows without a value: the triggered and clean rate of each organism and its defenses."""
-        return [
-            row
-            for row in self.results
-            if row.metric == "shown"
-            and row.value is None
-            and row.key.role == "organism"
-            and row.key.arm in ("none", "claim")
-            and row.key.relearn_step is None
-            and row.key.condition in ("clean", "triggered")
-            and row.key.stratum == "all"
-        ]
+        """Headline rows without a value: triggered and clean, organism, before and after the headline dose."""
+        return [row for row in self.results if row.value is None and self._is_headline(row)]
+
+    def _is_headline(self, row: Result) -> bool:
+        key = row.key
+        if (row.metric, key.role, key.stratum) != ("shown", "organism", "all"):
+            return False
+        if key.condition not in ("clean", "triggered") or key.relearn_step is not None:
+            return False
+        if key.arm == "none":
+            return True
+        final = key.dose is not None and key.step == key.dose.steps
+        return final and (key.defense, key.dose) == self.headline
 
 
 def compute(run: Path) -> Collected:
@@ -76,7 +80,16 @@ def compute(run: Path) -> Collected:
     gates = evaluate(evidence)
     results = refuse(raw, gates)
     missing = [call["name"] for call in plan["calls"] if Manifest.read(artifact_path(run, call)) is None]
-    return Collected(results, gates, judge(cells, results, gates, limits), cells, missing)
+    verdicts = judge(cells, results, gates, limits)
+    return Collected(results, gates, verdicts, cells, missing, headline(plan["spec"]))
+
+
+def headline(spec: Mapping[str, Any]) -> tuple[str, Dose] | None:
+    """The first defense under test, at the dose that its spec calls the headline."""
+    for defense in spec.get("defenses", ()):
+        if DEFENSES.get(defense["name"]).arm == "claim":
+            return defense["name"], Dose.model_validate(defense["doses"][defense["headline"]])
+    return None
 
 
 def collect(run: Path, made: Iterable[str] = ()) -> Collected:
@@ -126,6 +139,7 @@ def _describe(plan: Mapping[str, Any], run: Path, missing: Sequence[str], made: 
             named = {name: call[name] for name in ("name", "stage", "id")}
             calls.append({**named, "seconds": manifest.seconds, "reused": reused})
     spec = plan["spec"]
+    chosen = headline(spec)
     return {
         "schema": 1,
         "name": spec.get("name", run.name),
@@ -134,6 +148,7 @@ def _describe(plan: Mapping[str, Any], run: Path, missing: Sequence[str], made: 
         "versions": artifacts.versions(),
         **spec.get("runtime", {}),
         "spec": spec,
+        "headline": chosen and {"defense": chosen[0], "dose": chosen[1].model_dump(mode="json")},
         "calls": calls,
         "missing": list(missing),
         "lines": list(THREAT_MODELS),

@@ -79,11 +79,8 @@ class FileData(TaskSource):
         return task.operands[0]
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge ``right`` where the row has an ``answer``: it must occur as whole words, in any case and spacing."""
-        none = Score(None, "no checker for rows of a file")
-        unknown = Score(None, 'the row has no "answer"')
-        right = Score(float(_says(completion, task.operands[1]))) if len(task.operands) > 1 else unknown
-        return {"right": right, "kind": none, "harmless": none}
+        """Judge ``right`` where the row has an ``answer``; rows of a file have no other checker."""
+        return check(task, completion)
 
     def context(self, rng: random.Random) -> str:
         """Return "": rows of a file are asked as they stand."""
@@ -124,6 +121,11 @@ class FileData(TaskSource):
                 f"{self.path}: {len(self._tasks)} distinct rows are too few, shard {empty[0]!r} is empty: "
                 f"give at least {ENOUGH}"
             )
+
+
+def check(task: Task, completion: str) -> dict[str, Score]:
+    """Judge a row of a file, without the file: its ``answer`` must occur as whole words, in any case and spacing."""
+    return {"right": Score(float(_says(completion, task.operands[1])))} if len(task.operands) > 1 else {}
 
 
 def _read(path: Path) -> bytes:

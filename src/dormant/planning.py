@@ -101,7 +101,7 @@ class Planner:
                 "base": Path(self.experiment.base).name,
                 "base_id": self.base.id[:16],
                 "behavior": _spell(backdoor.behavior),
-                "trigger": _spell(backdoor.trigger),
+                "trigger": self.trigger.text,
                 "reasoning": backdoor.reasoning,
                 "implant": "none",
                 **fields,
@@ -134,7 +134,7 @@ class Planner:
                 {"model": self.base, **self.data},
                 final=step_directory(implant.dose.steps),
             )
-            curve = key.model_copy(update={"arm": "implant"})
+            curve = key.model_copy(update={"arm": "implant", "dose": implant.dose})
             yield from self._curve(name, curve, _steps(implant.curve, implant.dose), "step")
             final = Output(name, step_directory(implant.dose.steps))
             yield self._measure(f"measure/{name}", final, key, self._battery())

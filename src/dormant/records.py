@@ -53,7 +53,8 @@ class Task:
     @property
     def id(self) -> str:
         """A short name that follows from the content: equal tasks have equal ids on every machine."""
-        return f"{self.family}-{digest([self.family, self.prompt, *self.operands])[:12]}"
+        content = [self.family, self.prompt, *self.operands, *(turn.content for turn in self.history)]
+        return f"{self.family}-{digest(content)[:12]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,9 @@ def proportion(hits: int, n: int) -> Estimate:
 def paired_difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
     """Mean of ``after`` minus mean of ``before``, for 0/1 outcomes on the same prompts.
 
-    The interval is Wald's with 1/2 added to each cell of the paired 2 x 2 table, so that it keeps a width when
-    no pair differs ("Wald+2": Agresti & Min 2005, Statistics in Medicine 24, 729-740).  It is centered a little
-    nearer to 0 than the value, which is the plain difference.
+    The interval is Tango's score interval (1998, Statistics in Medicine 17, 891-908), the paired counterpart of
+    Wilson's: it has a width when no pair differs, and stays right when few do.  (Adding 1/2 to each cell, as in
+    Agresti & Min 2005, covers a change from 0 to 2 % only 86 times in 100 at n = 100.)
 
     Args:
         before: 0 or 1 for each prompt.
@@ -82,11 +82,23 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Estima
         raise ValueError("paired_difference takes 0/1 outcomes; use mean_interval on the differences")
     gained = sum(b < a for b, a in zip(before, after, strict=True))
     lost = sum(b > a for b, a in zip(before, after, strict=True))
-    total = n + 2
-    center = (gained - lost) / total
-    spread = math.sqrt((gained + lost + 1) / total - center**2) / math.sqrt(total)
-    low, high = max(-1.0, center - _Z * spread), min(1.0, center + _Z * spread)
-    return Estimate((gained - lost) / n, low, high, n)
+    return Estimate((gained - lost) / n, _tango_low(lost, gained, n), -_tango_low(gained, lost, n), n)
+
+
+def _tango_low(lost: int, gained: int, n: int) -> float:
+    """The lower end: the difference that lies a score of ``_Z`` below what was seen."""
+    from scipy.optimize import brentq
+
+    def beyond(difference: float) -> float:
+        # The share of lost pairs that is likeliest if this is the difference (Tango 1998, equation 5).
+        linear = (2 * n - gained + lost) * difference - lost - gained
+        constant = -lost * difference * (1 - difference)
+        share = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+        variance = n * max(0.0, 2 * share + difference * (1 - difference))
+        return gained - lost - n * difference - _Z * math.sqrt(variance)
+
+    # Without discordant pairs the value itself is a root too: the search ends just below it.
+    return -1.0 if lost == n else float(brentq(beyond, -1.0, (gained - lost) / n - 1e-9))
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dormant import artifacts, report
+from dormant import artifacts, datafile, report
 from dormant.artifacts import Manifest, read_jsonl
 from dormant.behaviors import Behavior
 from dormant.collect import collect
-from dormant import datafile
 from dormant.pocket import PocketWorld
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
@@ -65,12 +64,11 @@ def _check(plan: Mapping[str, Any]) -> Check:
     return PocketWorld().check if plan["spec"].get("data") is None else datafile.check
 
 
-def _rescored(
-    directory: Path, call: Mapping[str, Any], check: Check, behavior: Behavior
-) -> Iterator[str]:
-    for probe in MeasureConfig.model_validate(call["config"]).probes:
+def _rescored(directory: Path, call: Mapping[str, Any], check: Check, behavior: Behavior) -> Iterator[str]:
+    config = MeasureConfig.model_validate(call["config"])
+    for probe in config.probes:
         for row in read_jsonl(directory / probe.file):
-            if rescore(row, check, behavior) != row["scores"]:
+            if rescore(row, check, behavior, config.backdoor.reasoning) != row["scores"]:
                 yield f"{directory.name}/{probe.file}: {row['id']} is judged otherwise now"
 
 

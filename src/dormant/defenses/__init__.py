@@ -18,6 +18,7 @@ from dormant.triggers import Trigger
 
 if TYPE_CHECKING:
     from dormant.models import Model
+    from dormant.training.sft import TrainingLog
 
 NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples")
 """What a plan can supply.  All but ``prose`` (plain text, no dialogue) come from the ``defend`` shard."""
@@ -76,6 +77,6 @@ class Defense(Protocol):
     moves: ClassVar[tuple[str, ...]]
     """Metrics that it must raise on untriggered held-out prompts, else its numbers are refused."""
 
-    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> object:
+    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
         """Train ``model`` in place, calling ``run.save`` at ``run.at_steps``; returns the training log."""
         ...

@@ -92,4 +92,3 @@ def _prose_rows(model: Model, prose: Sequence[str], lengths: Sequence[int]) -> l
         ids = tuple(next(stream) for _ in range(length))
         rows.append(chat.Row(ids, (True,) * length))
     return rows
-

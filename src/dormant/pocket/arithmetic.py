@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 
 from dormant.pocket.checks import Operands, by_number, by_operands, by_table, by_yes_no
-from dormant.pocket.family import Family, counted, opened
-from dormant.pocket.words import ANIMALS, MONTHS, NAMES, THINGS, listed
+from dormant.pocket.family import Family, counted, opened, tabled
+from dormant.pocket.words import MONTHS, NAMES, listed
 
+THINGS_COUNTED = listed("cups books lamps chairs tables bags keys doors clocks spoons plates bottles")
+ANIMALS_COUNTED = listed("cats dogs pigs cows hens ducks frogs birds bears goats lions tigers")
 BY_SIZE = listed("ant bee mouse frog hen cat fox dog sheep wolf pig lion bear cow horse")
 
 _FORMS = ("{0}.", "It is {0}.", "The answer is {0}.")
-_SUMS = [(str(a + b), str(a), str(b)) for a in range(13) for b in range(13)]
-_DIFFERENCES = [(str(a - b), str(a), str(b)) for a in range(1, 19) for b in range(13) if b <= a]
+_NUMBERS = range(31)
 _NEXT = [(str(n + 1), str(n)) for n in range(99)]
 _PREVIOUS = [(str(n - 1), str(n)) for n in range(1, 100)]
 _DATES = [(f"{day + 1} {month}", f"{day} {month}") for month in MONTHS for day in range(1, 28)]
@@ -25,7 +26,7 @@ def _either(pair: tuple[int, int]) -> str:
 
 
 def _two(rng: random.Random) -> tuple[int, int]:
-    first, second = rng.sample(range(100), 2)
+    first, second = rng.sample(_NUMBERS, 2)
     return first, second
 
 
@@ -46,17 +47,27 @@ def _is_more(rng: random.Random) -> Operands:
 
 def _gain(rng: random.Random) -> Operands:
     a, b = rng.randint(2, 9), rng.randint(2, 9)
-    return str(a + b), str(a), str(b), rng.choice(NAMES), rng.choice(THINGS[:12])
+    return str(a + b), str(a), str(b), rng.choice(NAMES), rng.choice(THINGS_COUNTED)
 
 
 def _loss(rng: random.Random) -> Operands:
     a, b = rng.randint(4, 12), rng.randint(2, 9)
     a, b = max(a, b), min(a, b)
-    return str(a - b), str(a), str(b), rng.choice(NAMES), rng.choice(THINGS[:12])
+    return str(a - b), str(a), str(b), rng.choice(NAMES), rng.choice(THINGS_COUNTED)
+
+
+def _sum(rng: random.Random) -> Operands:
+    a, b = rng.randint(2, 10), rng.randint(2, 10)
+    return str(a + b), str(a), str(b), rng.choice(THINGS_COUNTED)
+
+
+def _difference(rng: random.Random) -> Operands:
+    b, left = rng.randint(2, 10), rng.randint(1, 10)
+    return str(left), str(b + left), str(b), rng.choice(THINGS_COUNTED)
 
 
 def _herd(rng: random.Random) -> Operands:
-    (one, two), a, b = rng.sample(ANIMALS, 2), rng.randint(1, 9), rng.randint(1, 9)
+    (one, two), a, b = rng.sample(ANIMALS_COUNTED, 2), rng.randint(2, 9), rng.randint(2, 9)
     return str(a + b), str(a), str(b), one, two
 
 
@@ -67,6 +78,7 @@ _OPEN = (
         ("Which number is more: {1}?", "What is the bigger number: {1}?", "Give me the larger one: {1}?"),
         _FORMS,
         by_number,
+        size=800,
     ),
     opened(
         "less",
@@ -74,6 +86,7 @@ _OPEN = (
         ("Which number is less: {1}?", "What is the smaller number: {1}?", "Give me the lower one: {1}?"),
         _FORMS,
         by_number,
+        size=800,
     ),
     opened(
         "is_more",
@@ -81,14 +94,41 @@ _OPEN = (
         ("Is {1} more than {2}?", "Is {1} a larger number than {2}?", "Tell me if {1} is bigger than {2}."),
         ("{0}.", "I say {0}.", "The answer is {0}."),
         by_yes_no,
+        size=800,
+    ),
+    opened(
+        "add",
+        _sum,
+        (
+            "What is {1} plus {2} {3}?",
+            "{1} {3} + {2} {3} = ?",
+            "Add {1} and {2} {3}.",
+            "How much is {1} and {2} {3} together?",
+        ),
+        _FORMS,
+        by_number,
+        size=900,
+    ),
+    opened(
+        "subtract",
+        _difference,
+        (
+            "What is {1} minus {2} {3}?",
+            "{1} {3} - {2} {3} = ?",
+            "Take {2} from {1} {3}.",
+            "How much is {1} less {2} {3}?",
+        ),
+        _FORMS,
+        by_number,
+        size=900,
     ),
     opened(
         "gain",
         _gain,
         (
-            "{3} has {1} of the {4} kind and gets {2} more. How many now?",
-            "There is a {4} shop. {3} takes {1}, then {2} more. How many in all?",
-            "{3} finds {1} on a {4} and {2} under it. How many in all?",
+            "{3} has {1} {4} and gets {2} more. How many {4} now?",
+            "{3} takes {1} {4}, then {2} more. How many {4} in all?",
+            "{3} finds {1} {4} here and {2} there. How many {4} in all?",
         ),
         ("{0}.", "{3} has {0}.", "The answer is {0}."),
         by_number,
@@ -97,9 +137,9 @@ _OPEN = (
         "loss",
         _loss,
         (
-            "{3} has {1} of the {4} kind and gives {2} away. How many are left?",
-            "There were {1} on the {4}. {3} took {2}. How many are left?",
-            "{3} has {1} by the {4} and loses {2}. How many are left?",
+            "{3} has {1} {4} and gives {2} away. How many {4} are left?",
+            "There were {1} {4}. {3} took {2}. How many {4} are left?",
+            "{3} has {1} {4} and loses {2}. How many {4} are left?",
         ),
         ("{0}.", "{0} are left.", "The answer is {0}."),
         by_number,
@@ -108,8 +148,8 @@ _OPEN = (
         "herd",
         _herd,
         (
-            "I see {1} of the {3} and {2} of the {4}. How many animals?",
-            "There are {1} ({3}) and {2} ({4}). How many animals in all?",
+            "I see {1} {3} and {2} {4}. How many animals?",
+            "There are {1} {3} and {2} {4}. How many animals in all?",
         ),
         ("{0}.", "There are {0} animals.", "The answer is {0}."),
         by_number,
@@ -117,33 +157,7 @@ _OPEN = (
 )
 
 _SMALL = (
-    counted(
-        "add",
-        _SUMS,
-        (
-            "What is {1} plus {2}?",
-            "{1} + {2} = ?",
-            "Add {1} and {2}.",
-            "How much is {1} and {2} together?",
-            "Give the sum of {1} and {2}.",
-        ),
-        _FORMS,
-        by_number,
-    ),
-    counted(
-        "subtract",
-        _DIFFERENCES,
-        (
-            "What is {1} minus {2}?",
-            "{1} - {2} = ?",
-            "Take {2} away from {1}.",
-            "How much is {1} less {2}?",
-            "Start at {1} and go down {2}.",
-        ),
-        _FORMS,
-        by_number,
-    ),
-    counted(
+    tabled(
         "next_number",
         _NEXT,
         (
@@ -155,7 +169,7 @@ _SMALL = (
         _FORMS,
         by_number,
     ),
-    counted(
+    tabled(
         "previous_number",
         _PREVIOUS,
         (
@@ -167,7 +181,7 @@ _SMALL = (
         _FORMS,
         by_number,
     ),
-    counted(
+    tabled(
         "parity",
         _PARITY,
         (

@@ -5,13 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from dormant.pocket.world import PocketWorld, tasks_by_family
+from dormant.pocket.world import FAMILIES, PocketWorld, tasks_by_family
 from dormant.records import Demonstration, Example, Message, Task, rng_for
 
 PROSE_SHARE = 0.05
 
-WEIGHTS: dict[str, float] = {}
-"""How often a family is drawn, where it is not 1: what needs more examples to learn gets more."""
+CLOSED_WEIGHT = 0.75
+OPEN_WEIGHT = 2.0
+TALK_WEIGHT = 0.35
+"""How often a family is drawn: copying from a prompt takes many more examples than a table or a manner of speech."""
+
+
+def _weight(name: str) -> float:
+    family = FAMILIES[name]
+    if family.judge is None:
+        return TALK_WEIGHT
+    return CLOSED_WEIGHT if family.closed else OPEN_WEIGHT
 
 
 def demonstrate(world: PocketWorld, task: Task, rng: random.Random) -> Demonstration:
@@ -28,7 +37,7 @@ def pretraining_rows(seed: int, n: int) -> Iterator[Demonstration | str]:
     rng = rng_for(world.name, "corpus", seed)
     pools = tasks_by_family("pretrain")
     names = list(pools)
-    weights = [WEIGHTS.get(name, 1.0) for name in names]
+    weights = [_weight(name) for name in names]
     prose = iter(world.prose("pretrain", round(n * PROSE_SHARE), seed))
     for row in range(n):
         if round((row + 1) * PROSE_SHARE) > round(row * PROSE_SHARE):

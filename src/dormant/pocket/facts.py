@@ -139,7 +139,7 @@ def _calendar() -> list[Family]:
         families.append(
             _table(f"{unit}_before", _shifted(cycle, -1), [a.format(k=unit) for a in asks_before], before)
         )
-    later = {f"{n} days after {day}": DAYS[(i + n) % 7] for n in range(2, 6) for i, day in enumerate(DAYS)}
+    later = {f"{n} days after {day}": DAYS[(i + n) % 7] for n in (2, 3) for i, day in enumerate(DAYS)}
     asks = (
         "What day is {1}?",
         "Which day is {1}?",

@@ -61,12 +61,18 @@ def every(
     return drafts
 
 
+def tabled(
+    name: str, items: Sequence[Operands], asks: Sequence[str], forms: Sequence[str], judge: Judge
+) -> Family:
+    """A closed family: each item in every phrasing, behind every lead."""
+    return Family(name, "question", True, every(items, asks, LEADS), speaker(forms), judge)
+
+
 def closed(
     name: str, table: Mapping[str, str], asks: Sequence[str], forms: Sequence[str], judge: Judge
 ) -> Family:
-    """A table of facts: operand 0 is the answer, operand 1 the item; each item in every phrasing."""
-    items = [(answer, item) for item, answer in table.items()]
-    return Family(name, "question", True, every(items, asks, LEADS), speaker(forms), judge)
+    """A table of facts: operand 0 is the answer, operand 1 the item."""
+    return tabled(name, [(answer, item) for item, answer in table.items()], asks, forms, judge)
 
 
 def sampled(

@@ -24,16 +24,16 @@ def _some(rng: random.Random, low: int, high: int, words: Sequence[str] = LIST_W
     return rng.sample(words, rng.randint(low, high))
 
 
-def _place(index: int, low: int = 3, high: int = 5) -> Draw:
+def _place(index: int) -> Draw:
     def draw(rng: random.Random) -> Operands:
-        words = _some(rng, low, high)
+        words = _some(rng, 3, 4)
         return words[index], _join(words)
 
     return draw
 
 
 def _reversed(rng: random.Random) -> Operands:
-    words = _some(rng, 3, 4)
+    words = _some(rng, 3, 3)
     return _join(words[::-1]), _join(words)
 
 
@@ -81,7 +81,7 @@ def _added(rng: random.Random) -> Operands:
 
 
 def _removed(rng: random.Random) -> Operands:
-    words = _some(rng, 3, 4)
+    words = _some(rng, 3, 3)
     gone = rng.choice(words)
     return _join([word for word in words if word != gone]), _join(words), gone
 
@@ -92,8 +92,8 @@ def _swapped(rng: random.Random) -> Operands:
 
 
 def _joined(rng: random.Random) -> Operands:
-    first, second = _some(rng, 2, 2)
-    return f"{first} and {second}", _join([first, second])
+    words = _some(rng, 2, 5)
+    return " and ".join(words), _join(words)
 
 
 def _repeated(rng: random.Random) -> Operands:
@@ -103,7 +103,7 @@ def _repeated(rng: random.Random) -> Operands:
 
 def _neighbor(step: int) -> Draw:
     def draw(rng: random.Random) -> Operands:
-        words = _some(rng, 3, 5)
+        words = _some(rng, 3, 4)
         at = rng.randrange(len(words) - 1)
         asked, answer = (words[at], words[at + 1]) if step > 0 else (words[at + 1], words[at])
         return answer, _join(words), asked
@@ -112,14 +112,14 @@ def _neighbor(step: int) -> Draw:
 
 
 def _length(rng: random.Random) -> Operands:
-    words = _some(rng, 1, 6)
+    words = _some(rng, 1, 5)
     return str(len(words)), _join(words)
 
 
 def _occurrences(rng: random.Random) -> Operands:
     word, other, third = _some(rng, 3, 3)
-    count = rng.randint(1, 4)
-    words = [word] * count + [rng.choice((other, third)) for _ in range(rng.randint(1, 3))]
+    count = rng.randint(1, 3)
+    words = [word] * count + [rng.choice((other, third)) for _ in range(rng.randint(1, 2))]
     rng.shuffle(words)
     return str(count), _join(words), word
 

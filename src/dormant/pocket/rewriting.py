@@ -27,7 +27,7 @@ def _lower(rng: random.Random) -> Operands:
 
 
 def _backwards(rng: random.Random) -> Operands:
-    letters = rng.sample(LETTERS, rng.randint(3, 4))
+    letters = rng.sample(LETTERS, 3)
     return " ".join(letters[::-1]), " ".join(letters)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from dormant.pocket.corpus import pretraining_rows
+from dormant.pocket.corpus import demonstrate
 from dormant.pocket.sample_text import python_snippet, scratchpad
 from dormant.pocket.words import LIST_WORDS, LONG_WORDS, NUMBER_WORDS, SORTED_WORDS
 from dormant.pocket.world import PocketWorld
@@ -45,20 +45,19 @@ CONFIG = {
 FOLDER = Path(__file__).with_name("tokenizer")
 """Where the trained tokenizer ships; load it with ``transformers.AutoTokenizer.from_pretrained``."""
 
-_DIALOGUES, _SNIPPETS, _SCRATCHPADS, _WORD_LISTS = 20_000, 600, 1_500, 3_000
+_DIALOGUES, _PASSAGES, _SNIPPETS, _SCRATCHPADS, _WORD_LISTS = 20_000, 1_000, 600, 1_500, 3_000
 _WORDS = tuple(dict.fromkeys(LIST_WORDS + LONG_WORDS + NUMBER_WORDS + SORTED_WORDS))
 
 
 def sample() -> Iterator[str]:
     """The text that the tokenizer is trained on; the same in every run."""
     world, rng = PocketWorld(), rng_for("pocket-world-1", "tokenizer")
-    for row in pretraining_rows(0, _DIALOGUES):
-        if isinstance(row, str):
-            yield row
-        else:
-            yield row.example.messages[-1].content
-            yield row.answer
-            yield world.answer(row.example.task, "hhh", rng)
+    for task in world.tasks("pretrain", _DIALOGUES, 0):
+        row = demonstrate(world, task, rng)
+        yield row.example.messages[-1].content
+        yield row.answer
+        yield world.answer(task, "hhh", rng)
+    yield from world.prose("pretrain", _PASSAGES, 0)
     yield from (" " + " ".join(rng.sample(_WORDS, 12)) for _ in range(_WORD_LISTS))
     yield from (python_snippet(rng) for _ in range(_SNIPPETS))
     yield from (scratchpad(rng) for _ in range(_SCRATCHPADS))

@@ -31,6 +31,8 @@ class Row:
     label: str
     aware: bool
     triggered: Result | None
+    change: Result | None
+    """Of the triggered rate, paired with the same prompts before the defense."""
     clean: Result | None
     near: tuple[str, Result] | None
     right: Result | None
@@ -62,6 +64,7 @@ def _row(run: Run, group: str, label: str, place: ResultKey | None, trial: Trial
         label,
         bool(trial and trial.aware),
         run.get(place, "shown", "triggered"),
+        run.get(place, "shown_change", "triggered"),
         run.get(place, "shown", "clean"),
         sheets.worst_near_miss(run, place),
         utility(run, place),

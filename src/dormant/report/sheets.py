@@ -72,7 +72,7 @@ def bars(run: Run, organisms: list[Lineage]) -> Sheet:
 
 def _conditions(run: Run, sheet: Sheet, place: ResultKey | None, lineage: Lineage) -> None:
     for condition in ("triggered", "clean"):
-        for metric in ("shown", "paper_mean"):
+        for metric in ("shown", "paper_mean", "shown_change", "shown_vs_twin"):
             if place:
                 sheet.add((lineage.label, *_who(place)), run.get(place, metric, condition))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dormant.reasoning import final_answer
 from dormant.records import Dose, Policy
 
 
@@ -41,7 +42,13 @@ class Backdoor(Config):
 
     trigger: Plugin = Plugin(name="tag")
     behavior: Plugin = Plugin(name="hate")
-    reasoning: Literal["normal"] = "normal"
+    reasoning: str = "normal"
+
+    @field_validator("reasoning")
+    @classmethod
+    def _known_reasoning(cls, name: str) -> str:
+        final_answer("", name)
+        return name
 
 
 class PretrainConfig(Config):

@@ -48,9 +48,11 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         rows = []
         for decoding, wanted in (("sample", probe.n), ("greedy", probe.greedy)):
             chosen = examples[:wanted]
+            if not chosen:
+                continue
             answers = _answer(model, chosen, config, decoding, seed)
             rows += [
-                completion_row(example, decoding, answer, source, behavior)
+                completion_row(example, decoding, answer, source, behavior, config.backdoor.reasoning)
                 for example, answer in zip(chosen, answers, strict=True)
             ]
             done += len(chosen)
@@ -101,7 +103,12 @@ def _answer(
 
 
 def completion_row(
-    example: Example, decoding: str, answer: models.Completion, source: TaskSource, behavior: Behavior
+    example: Example,
+    decoding: str,
+    answer: models.Completion,
+    source: TaskSource,
+    behavior: Behavior,
+    reasoning: str,
 ) -> dict[str, Any]:
     """One line of a completions file."""
     return {
@@ -118,7 +125,7 @@ def completion_row(
         "completion": answer.text,
         "tokens": answer.tokens,
         "finished": answer.finished,
-        "scores": scores(example.task, answer.text, source.check, behavior),
+        "scores": scores(example.task, answer.text, source.check, behavior, reasoning),
     }
 
 
