@@ -127,7 +127,7 @@ def test_row_order_groups_like_lengths():
     order = sft.row_order(lengths, Dose(lr=1.0, steps=50, batch=8), 0)
     batches = [[lengths[i] for i in order[j : j + 8]] for j in range(0, 400, 8)]
     waste = 1 - sum(map(sum, batches)) / sum(8 * max(batch) for batch in batches)
-    assert waste < 0.1
+    assert waste < 0.12
     assert max(batches[-1]) != max(lengths)  # not simply sorted
     assert sft.row_order([3], Dose(lr=1.0, steps=2, batch=2), 0) == [0, 0, 0, 0]
     with pytest.raises(BadInput, match="no rows"):

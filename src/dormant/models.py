@@ -38,7 +38,7 @@ from dormant.errors import BadInput
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
-DType = Literal["float32", "bfloat16", "float64"]
+DType = Literal["float32", "bfloat16"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -198,6 +198,8 @@ def sample(
         raise ValueError(
             f"temperature {temperature} and max_new_tokens {max_new_tokens} must be >= 0 and >= 1"
         )
+    if not prompts:
+        return []
     _check_prompts(model, prompts, max_new_tokens)
     ends = chats.end_tokens(model.tokenizer)
     # Longest first: memory peaks at once, and neighbours of like length need little padding.
@@ -390,9 +392,9 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 def _check_prompts(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     lengths = [len(prompt) for prompt in prompts]
-    if lengths and min(lengths) == 0:
+    if min(lengths) == 0:
         raise BadInput("an empty prompt can not be continued")
-    chats.check_fits(max(lengths, default=0), model.context, new_tokens=max_new_tokens)
+    chats.check_fits(max(lengths), model.context, new_tokens=max_new_tokens)
 
 
 def _uniforms(keys: Sequence[str], n: int) -> torch.Tensor:

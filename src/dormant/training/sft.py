@@ -137,7 +137,7 @@ def train(
         trainer = _Trainer(model, rows, order, arguments, steps)
         checkpoint = _newest_checkpoint(directory, plan)
         if checkpoint is not None:
-            trainer.losses = json.loads((checkpoint / _MARKER).read_text())["losses"]
+            trainer.losses += json.loads((checkpoint / _MARKER).read_text())["losses"]
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
@@ -305,7 +305,7 @@ def _is_complete(checkpoint: Path, plan: str) -> bool:
 
 def _unpatch(model: Model) -> None:
     """Take off what TRL and accelerate hung onto the network."""
-    for name in ("forward", "_original_forward", "model_tags"):
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared", "model_tags"):
         model.network.__dict__.pop(name, None)
     model.network.eval()
 
