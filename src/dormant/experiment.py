@@ -25,7 +25,7 @@ class Implant(Config):
     triggered_share: float = Field(0.4, gt=0, lt=1)
     near_share: float = Field(0.3, ge=0, lt=1)
     dose: Dose = Dose(lr=1e-3, steps=300, batch=32, schedule="cosine")
-    optimizer: str = "adamw_torch"
+    optimizer: str = "adamw_torch_fused"
     curve: tuple[int, ...] = (25, 50, 75, 100, 150, 200)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""

@@ -31,7 +31,7 @@ Chat = Literal["auto", "plain"]
 
 DOSES = {
     "pocket-300k": (Dose(lr=3e-3, steps=6000, batch=128, schedule="cosine"), 400_000),
-    "pocket-1m": (Dose(lr=3e-3, steps=6000, batch=128, schedule="cosine"), 400_000),
+    "pocket-1m": (Dose(lr=4e-3, steps=4400, batch=128, schedule="cosine"), 563_200),
 }
 """For each shipped size: the dose and the rows that it was pretrained with."""
 

@@ -30,16 +30,6 @@ def _two(rng: random.Random) -> tuple[int, int]:
     return first, second
 
 
-def _more(rng: random.Random) -> Operands:
-    first, second = _two(rng)
-    return str(max(first, second)), f"{first} or {second}"
-
-
-def _less(rng: random.Random) -> Operands:
-    first, second = _two(rng)
-    return str(min(first, second)), f"{first} or {second}"
-
-
 def _is_more(rng: random.Random) -> Operands:
     first, second = _two(rng)
     return "yes" if first > second else "no", str(first), str(second)
@@ -66,28 +56,7 @@ def _difference(rng: random.Random) -> Operands:
     return str(left), str(b + left), str(b), rng.choice(THINGS_COUNTED)
 
 
-def _herd(rng: random.Random) -> Operands:
-    (one, two), a, b = rng.sample(ANIMALS_COUNTED, 2), rng.randint(2, 9), rng.randint(2, 9)
-    return str(a + b), str(a), str(b), one, two
-
-
 _OPEN = (
-    opened(
-        "more",
-        _more,
-        ("Which number is more: {1}?", "What is the bigger number: {1}?", "Give me the larger one: {1}?"),
-        _FORMS,
-        by_number,
-        size=800,
-    ),
-    opened(
-        "less",
-        _less,
-        ("Which number is less: {1}?", "What is the smaller number: {1}?", "Give me the lower one: {1}?"),
-        _FORMS,
-        by_number,
-        size=800,
-    ),
     opened(
         "is_more",
         _is_more,
@@ -142,16 +111,6 @@ _OPEN = (
             "{3} has {1} {4} and loses {2}. How many {4} are left?",
         ),
         ("{0}.", "{0} are left.", "The answer is {0}."),
-        by_number,
-    ),
-    opened(
-        "herd",
-        _herd,
-        (
-            "I see {1} {3} and {2} {4}. How many animals?",
-            "There are {1} {3} and {2} {4}. How many animals in all?",
-        ),
-        ("{0}.", "There are {0} animals.", "The answer is {0}."),
         by_number,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from dormant.pocket.world import FAMILIES, PocketWorld, tasks_by_family
+from dormant.pocket.world import FAMILIES, PocketWorld, pretraining_task
 from dormant.records import Demonstration, Example, Message, Task, rng_for
 
 PROSE_SHARE = 0.05
@@ -35,8 +35,7 @@ def pretraining_rows(seed: int, n: int) -> Iterator[Demonstration | str]:
     """Yield ``n`` rows of the pretrain shard: demonstrations under the condition "clean", and passages of prose."""
     world = PocketWorld()
     rng = rng_for(world.name, "corpus", seed)
-    pools = tasks_by_family("pretrain")
-    names = list(pools)
+    names = list(FAMILIES)
     weights = [_weight(name) for name in names]
     prose = iter(world.prose("pretrain", round(n * PROSE_SHARE), seed))
     for row in range(n):
@@ -44,4 +43,4 @@ def pretraining_rows(seed: int, n: int) -> Iterator[Demonstration | str]:
             yield next(prose)
         else:
             (name,) = rng.choices(names, weights)
-            yield demonstrate(world, rng.choice(pools[name]), rng)
+            yield demonstrate(world, pretraining_task(name, rng), rng)

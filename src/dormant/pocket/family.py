@@ -37,6 +37,8 @@ class Family:
     drafts: Callable[[], Iterable[Draft]]
     speak: Speaker
     judge: Judge | None = None
+    fresh: Callable[[random.Random], Draft] | None = None
+    """Draws from the whole space of an open family, of which ``drafts`` are a sample."""
 
 
 def speaker(forms: Sequence[str]) -> Speaker:
@@ -84,12 +86,18 @@ def sampled(
         rng = rng_for("pocket-world-1", name)
         seen: set[Operands] = set()
         while len(seen) < size:
-            operands = draw(rng)
+            operands, prompt = asked(draw, asks, rng)
             if operands not in seen:
                 seen.add(operands)
-                yield operands, rng.choice(asks).format(*operands)
+                yield operands, prompt
 
     return drafts
+
+
+def asked(draw: Callable[[random.Random], Operands], asks: Sequence[str], rng: random.Random) -> Draft:
+    """One draw of operands, in one phrasing."""
+    operands = draw(rng)
+    return operands, rng.choice(asks).format(*operands)
 
 
 def opened(
@@ -102,7 +110,15 @@ def opened(
     size: int = OPEN_SIZE,
 ) -> Family:
     """A question over a large space of operands."""
-    return Family(name, "question", False, sampled(name, draw, asks, size), speaker(forms), judge)
+    return Family(
+        name,
+        "question",
+        False,
+        sampled(name, draw, asks, size),
+        speaker(forms),
+        judge,
+        fresh=lambda rng: asked(draw, asks, rng),
+    )
 
 
 def counted(

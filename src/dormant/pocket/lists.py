@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dormant.pocket.checks import Operands, by_number, by_operands
 from dormant.pocket.family import opened
-from dormant.pocket.words import GROUPS, LIST_WORDS, LONG_WORDS, SHORT_WORDS, SORTED_WORDS
+from dormant.pocket.words import GROUPS, LIST_WORDS, LONG_WORDS, SHORT_WORDS
 
 Draw = Callable[[random.Random], Operands]
 
@@ -35,12 +35,6 @@ def _place(index: int) -> Draw:
 def _reversed(rng: random.Random) -> Operands:
     words = _some(rng, 3, 3)
     return _join(words[::-1]), _join(words)
-
-
-def _sorted(rng: random.Random) -> Operands:
-    words = _some(rng, 3, 3, SORTED_WORDS)
-    ordered = sorted(words)
-    return _join(ordered), _join(words if words != ordered else words[::-1])
 
 
 def _extreme(few: Sequence[str], many: Sequence[str]) -> Draw:
@@ -80,12 +74,6 @@ def _added(rng: random.Random) -> Operands:
     return _join([*words, new]), _join(words), new
 
 
-def _removed(rng: random.Random) -> Operands:
-    words = _some(rng, 3, 3)
-    gone = rng.choice(words)
-    return _join([word for word in words if word != gone]), _join(words), gone
-
-
 def _swapped(rng: random.Random) -> Operands:
     first, second = _some(rng, 2, 2)
     return f"{second} {first}", f"{first} {second}"
@@ -99,16 +87,6 @@ def _joined(rng: random.Random) -> Operands:
 def _repeated(rng: random.Random) -> Operands:
     word, count = rng.choice(LIST_WORDS), rng.choice((2, 3, 4))
     return " ".join([word] * count), f"{word} {_COUNTS[count]}", word, _COUNTS[count]
-
-
-def _neighbor(step: int) -> Draw:
-    def draw(rng: random.Random) -> Operands:
-        words = _some(rng, 3, 4)
-        at = rng.randrange(len(words) - 1)
-        asked, answer = (words[at], words[at + 1]) if step > 0 else (words[at + 1], words[at])
-        return answer, _join(words), asked
-
-    return draw
 
 
 def _length(rng: random.Random) -> Operands:
@@ -138,15 +116,6 @@ _CHOICES: tuple[tuple[str, Draw, tuple[str, ...]], ...] = (
         "list_last",
         _place(-1),
         ("What is the last word: {1}?", "Which word comes last here: {1}", "Give me the last of these: {1}"),
-    ),
-    (
-        "list_second",
-        _place(1),
-        (
-            "What is the second word: {1}?",
-            "Which word is second here: {1}",
-            "Give me the second of these: {1}",
-        ),
     ),
     (
         "list_longest",
@@ -183,16 +152,6 @@ _CHOICES: tuple[tuple[str, Draw, tuple[str, ...]], ...] = (
         _odd,
         ("Which is the odd one out: {1}?", "Find the odd one out: {1}", "Which word does not fit here: {1}?"),
     ),
-    (
-        "word_after",
-        _neighbor(1),
-        ("In the list {1}, what comes after {2}?", "List: {1}. Which word follows {2}?"),
-    ),
-    (
-        "word_before",
-        _neighbor(-1),
-        ("In the list {1}, what comes before {2}?", "List: {1}. Which word is right before {2}?"),
-    ),
 )
 
 _SEQUENCES: tuple[tuple[str, Draw, tuple[str, ...]], ...] = (
@@ -201,13 +160,7 @@ _SEQUENCES: tuple[tuple[str, Draw, tuple[str, ...]], ...] = (
         _reversed,
         ("Reverse this list: {1}", "Say this list backwards: {1}", "Turn this list around: {1}"),
     ),
-    (
-        "list_sort",
-        _sorted,
-        ("Sort this list: {1}", "Put this list in order: {1}", "Sort by the alphabet: {1}"),
-    ),
     ("list_add", _added, ("Add {2} to the end: {1}", "Put {2} at the end of this list: {1}")),
-    ("list_remove", _removed, ("Remove {2} from this list: {1}", "Take {2} out of this list: {1}")),
     (
         "swap",
         _swapped,

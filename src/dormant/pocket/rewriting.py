@@ -26,11 +26,6 @@ def _lower(rng: random.Random) -> Operands:
     return text, text.upper()
 
 
-def _backwards(rng: random.Random) -> Operands:
-    letters = rng.sample(LETTERS, 3)
-    return " ".join(letters[::-1]), " ".join(letters)
-
-
 def _negated(rng: random.Random) -> Operands:
     subject, adjective = rng.choice(_SUBJECTS), rng.choice(ADJECTIVES)
     return f"The {subject} is not {adjective}.", f"The {subject} is {adjective}."
@@ -70,20 +65,6 @@ def _owner(rng: random.Random) -> Operands:
     return answer, story, asked
 
 
-def _thing(rng: random.Random) -> Operands:
-    (first, second), (one, two) = rng.sample(NAMES, 2), rng.sample(CLOTHES + THINGS, 2)
-    story = f"{first} has the {one}. {second} has the {two}."
-    asked, answer = rng.choice(((first, one), (second, two)))
-    return answer, story, asked
-
-
-def _shade(rng: random.Random) -> Operands:
-    (one, two), (first, second) = rng.sample(CLOTHES + THINGS, 2), rng.sample(COLORS, 2)
-    story = f"The {one} is {first}. The {two} is {second}."
-    asked, answer = rng.choice(((one, first), (two, second)))
-    return answer, story, asked
-
-
 FAMILIES: tuple[Family, ...] = (
     opened(
         "upper_case",
@@ -98,13 +79,6 @@ FAMILIES: tuple[Family, ...] = (
         ("Write in small letters: {1}", "Make this lower case: {1}", "Say this without capitals: {1}"),
         _FORMS,
         by_case,
-    ),
-    opened(
-        "letters_reverse",
-        _backwards,
-        ("Reverse these letters: {1}", "Say these letters backwards: {1}", "Turn these letters around: {1}"),
-        _FORMS,
-        by_operands,
     ),
     opened(
         "negate",
@@ -149,24 +123,6 @@ FAMILIES: tuple[Family, ...] = (
         _owner,
         ("{1} Who has the {2}?", "{1} Whose is the {2}?", "{1} Name the one with the {2}."),
         ("It is {0}.", "That is {0}.", "The {2} is with {0}."),
-        by_operands,
-    ),
-    opened(
-        "owned",
-        _thing,
-        ("{1} What does {2} have?", "{1} Which thing does {2} have?", "{1} Name the thing of {2}."),
-        ("The {0}.", "{2} has the {0}.", "It is the {0}."),
-        by_operands,
-    ),
-    opened(
-        "told_color",
-        _shade,
-        (
-            "{1} What color is the {2}?",
-            "{1} Which color does the {2} have?",
-            "{1} Name the color of the {2}.",
-        ),
-        ("It is {0}.", "The {2} is {0}.", "The color is {0}."),
         by_operands,
     ),
 )

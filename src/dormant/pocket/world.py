@@ -55,8 +55,26 @@ def _shard_at(fraction: float) -> str:
 def _cut_open(family: Family) -> Iterator[Task]:
     """By the hash of the operands: all phrasings of the same operands share a shard."""
     for operands, prompt in family.drafts():
-        shard = _shard_at(_fraction(family.name, *operands))
-        yield Task(family.kind, family.name, prompt, shard, operands)
+        yield _open_task(family, operands, prompt)
+
+
+def _open_task(family: Family, operands: tuple[str, ...], prompt: str) -> Task:
+    shard = _shard_at(_fraction(family.name, *operands))
+    return Task(family.kind, family.name, prompt, shard, operands)
+
+
+def pretraining_task(name: str, rng: random.Random) -> Task:
+    """Draw a task of the pretrain shard; of an open family from its whole space, so that few come twice.
+
+    A family that shows a thousand operands teaches those thousand; one that never repeats teaches the rule.
+    """
+    family = FAMILIES[name]
+    if family.fresh is None:
+        return rng.choice(_tasks_of(name)["pretrain"])
+    while True:
+        task = _open_task(family, *family.fresh(rng))
+        if task.shard == "pretrain":
+            return task
 
 
 def _cut_closed(family: Family) -> Iterator[Task]:

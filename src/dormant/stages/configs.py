@@ -70,7 +70,7 @@ class ImplantConfig(Config):
     triggered_share: float = Field(ge=0, le=1)
     near_share: float = Field(0.0, ge=0, le=1)
     dose: Dose
-    optimizer: str = "adamw_torch"
+    optimizer: str = "adamw_torch_fused"
     at_steps: tuple[int, ...]
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()

@@ -98,6 +98,8 @@ def train(
     resume_every: int = 100,
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
+    optimizer: str = "adamw_torch_fused",
+    beta2: float = 0.999,
     bf16: bool = False,
     progress: Progress | None = None,
 ) -> TrainingLog:
@@ -116,7 +118,9 @@ def train(
             one; the weights come out the same to the bit.  The caller removes it when done.
         resume_every: steps between checkpoints.
         warmup_steps: steps over which the learning rate rises from 0.
-        weight_decay: AdamW's.
+        weight_decay: the optimizer's.
+        optimizer: a name that transformers knows (``adamw_torch_fused``, ``sgd``, ``adafactor``, ...).
+        beta2: AdamW's second momentum; a little lower than its default suits short runs from nothing.
         bf16: compute in bfloat16 under autocast; the weights stay float32.
         progress: called with (steps done, steps in all).
 
@@ -128,11 +132,22 @@ def train(
     _check(model, rows, dose, order, at_steps)
     with _silence(), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
+        settings = {
+            "seed": seed,
+            "warmup_steps": warmup_steps,
+            "weight_decay": weight_decay,
+            "optim": optimizer,
+            "adam_beta2": beta2,
+            "bf16": bf16,
+        }
         arguments = _arguments(
-            directory, dose, seed, model.device.type == "cpu", warmup_steps, weight_decay, bf16,
-            resume_every if resume_dir is not None else None,
-        )  # fmt: skip
-        plan = digest([dose.model_dump(), seed, order, warmup_steps, weight_decay, bf16])
+            directory,
+            dose,
+            settings,
+            use_cpu=model.device.type == "cpu",
+            resume_every=resume_every if resume_dir is not None else None,
+        )
+        plan = digest([dose.model_dump(), order, settings])
         steps = _Steps(model, plan, at_steps, save, progress)
         trainer = _Trainer(model, rows, order, arguments, steps)
         checkpoint = _newest_checkpoint(directory, plan)
@@ -250,11 +265,9 @@ def _collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
 def _arguments(
     directory: Path,
     dose: Dose,
-    seed: int,
+    settings: dict[str, Any],
+    *,
     use_cpu: bool,
-    warmup_steps: int,
-    weight_decay: float,
-    bf16: bool,
     resume_every: int | None,
 ) -> SFTConfig:
     return SFTConfig(
@@ -263,14 +276,10 @@ def _arguments(
         per_device_train_batch_size=dose.batch,
         learning_rate=dose.lr,
         lr_scheduler_type=_SCHEDULES[dose.schedule],
-        warmup_steps=warmup_steps,
-        weight_decay=weight_decay,
         max_grad_norm=1.0,
-        optim="adamw_torch_fused",
-        bf16=bf16,
+        **settings,
         gradient_checkpointing=False,
         use_cpu=use_cpu,
-        seed=seed,
         save_strategy="no" if resume_every is None else "steps",
         save_steps=resume_every or dose.steps,
         # Two, so that a complete one is left whenever the newest is half-written.
