@@ -180,18 +180,22 @@ def report(
     directories: Annotated[list[Path], typer.Argument(help="Run directories, finished or not.")],
 ) -> None:
     """Write the report of runs again, whole or partial."""
-    from dormant import lab
+    from dormant import console, lab
 
     for directory in directories:
-        typer.echo(lab.finish(directory).page)
+        with console.bar(f"reading {directory}") as progress:
+            page = lab.finish(directory, progress=progress).page
+        typer.echo(page)
 
 
 @app.command()
 def verify(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Check a run: hash every file, judge every completion again, recompute every number."""
+    from dormant import console
     from dormant.verify import verify as check
 
-    problems = check(directory)
+    with console.bar(f"verifying {directory}") as progress:
+        problems = check(directory, progress)
     for line in problems:
         typer.echo(line)
     if problems:

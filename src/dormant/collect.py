@@ -21,6 +21,7 @@ from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
 from dormant.records import Dose, Result, canonical
 from dormant.results import Cell, artifact_path, differences, load_cells, rates
 from dormant.runner import read_plan
+from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.verdicts import Verdict, judge
@@ -61,10 +62,10 @@ class Collected:
         return final and (key.defense, key.dose) == self.headline
 
 
-def compute(run: Path) -> Collected:
+def compute(run: Path, progress: Progress = quiet) -> Collected:
     """Compute results, gates and verdicts from a run's plan and artifacts, writing nothing."""
     plan = read_plan(run)
-    cells = load_cells(run, plan)
+    cells = load_cells(run, plan, progress)
     raw = [row for cell in cells for row in rates(cell)] + differences(cells)
     limits = Thresholds.model_validate(plan["spec"].get("gates", {}))
     backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
@@ -92,14 +93,15 @@ def headline(spec: Mapping[str, Any]) -> tuple[str, Dose] | None:
     return None
 
 
-def collect(run: Path, made: Iterable[str] = ()) -> Collected:
+def collect(run: Path, made: Iterable[str] = (), progress: Progress = quiet) -> Collected:
     """Compute what a run says, and write it into the run directory.
 
     Args:
         run: the run directory; calls that are not finished are left out and named in ``run.json``.
         made: names of the calls that were made just now rather than reused.
+        progress: called with (done, total) calls read.
     """
-    found = compute(run)
+    found = compute(run, progress)
     artifacts.write_jsonl(run / "results.jsonl", [row.model_dump(mode="json") for row in found.results])
     artifacts.write_jsonl(run / "gates.jsonl", [_gate(gate) for gate in found.gates])
     verdicts = [verdict.as_json() for verdict in found.verdicts]

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from dormant import report
@@ -22,6 +30,10 @@ from dormant.runner import Call, Plan, Run
 
 screen = Console()
 errors = Console(stderr=True)
+
+
+SILENCE = 30.0
+"""Where there is no terminal for a bar, a line is printed at least this often (seconds)."""
 
 
 class ProgressBar:
@@ -46,7 +58,7 @@ class ProgressBar:
         self._finished = 0.0
         self._now = ""
         self._share = 0.0
-        self._started = time.monotonic()
+        self._started = self._spoke = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -76,9 +88,16 @@ class ProgressBar:
         self._draw()
 
     def progress(self, done: int, total: int) -> None:
-        """Move within the call."""
+        """Move within the call; after the last one, within what is read for the report."""
+        if self._task is None:
+            return
+        if not self._now:
+            self._bar.update(self._task, description=f"reading {done} of {total}", left="")
+            return
         self._share = done / max(1, total)
         self._draw()
+        if not errors.is_terminal and time.monotonic() - self._spoke > SILENCE:
+            self._say(f"{self._now}: {done} of {total}, {self._left()}")
 
     def finish(self, call: Call, seconds: float) -> None:
         """Count the call as done; without a terminal, say so on a line of its own."""
@@ -86,11 +105,15 @@ class ProgressBar:
         self._now, self._share = "", 0.0
         self._draw()
         if not errors.is_terminal:
-            errors.print(f"{call.name}: {seconds:.1f} s, {self._left()}", highlight=False)
+            self._say(f"{call.name}: {seconds:.1f} s, {self._left()}")
 
     def warn(self, line: str) -> None:
         """Print a warning above the bar."""
         errors.print(f"warning: {line}", style="yellow", highlight=False)
+
+    def _say(self, line: str) -> None:
+        errors.print(line, highlight=False, soft_wrap=True)
+        self._spoke = time.monotonic()
 
     def _done(self) -> float:
         return self._finished + self._share * self._costs.get(self._now, 0.0)
@@ -105,6 +128,15 @@ class ProgressBar:
     def _draw(self) -> None:
         if self._task is not None:
             self._bar.update(self._task, completed=self._done(), description=self._now, left=self._left())
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with time left, for work that is no plan; yields what to call with (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as shown:
+        task = shown.add_task(label, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def show_plan(plan: Plan, directory: Path) -> None:

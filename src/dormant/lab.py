@@ -12,6 +12,7 @@ from dormant.experiment import Experiment, Implant
 from dormant.health import write_health
 from dormant.planning import make_plan
 from dormant.runner import Observer, Plan, Quiet, Run
+from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor
 
 
@@ -38,7 +39,7 @@ def run(
 def run_plan(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> Finished:
     """Run any plan, collect its numbers and write its report."""
     made = execute(plan, out, observer=observer, fresh=fresh)
-    return finish(out, made)
+    return finish(out, made, observer.progress if observer else quiet)
 
 
 def execute(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> list[str]:
@@ -46,9 +47,9 @@ def execute(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: b
     return Run(plan, out, default_store()).execute(observer or Quiet(), fresh=fresh)
 
 
-def finish(directory: Path, made: list[str] | None = None) -> Finished:
+def finish(directory: Path, made: list[str] | None = None, progress: Progress = quiet) -> Finished:
     """Collect a run directory's numbers and write its report, whole or partial."""
-    collected = collect(directory, made or [])
+    collected = collect(directory, made or [], progress)
     write_health(directory, collected)
     return Finished(directory, collected, report.write(directory).page)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from dormant import stats
 from dormant.artifacts import Manifest, read_jsonl
 from dormant.records import Result, ResultKey
+from dormant.stages import Progress, quiet
 from dormant.stages.configs import LIKELIHOOD, MeasureConfig
 from dormant.stages.logs import read_log
 
@@ -51,10 +52,15 @@ class Cell:
         return {row["task"] for row in self.rows}
 
 
-def load_cells(run: Path, plan: Mapping[str, Any]) -> list[Cell]:
+def load_cells(run: Path, plan: Mapping[str, Any], progress: Progress = quiet) -> list[Cell]:
     """Read every finished measurement of a run, in the plan's order."""
     calls = {call["name"]: call for call in plan["calls"]}
-    return [cell for call in plan["calls"] if call["key"] for cell in _cells(run, call, calls)]
+    cells = []
+    for done, call in enumerate(plan["calls"], 1):
+        if call["key"]:
+            cells += list(_cells(run, call, calls))
+        progress(done, len(calls))
+    return cells
 
 
 def _cells(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> Iterator[Cell]:

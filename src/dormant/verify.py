@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dormant import artifacts, datafile, report
 from dormant.artifacts import Manifest, read_jsonl
-from dormant.behaviors import Behavior
 from dormant.collect import collect
 from dormant.pocket import PocketWorld
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
-from dormant.scoring import Check, rescore
+from dormant.scoring import rescore
+from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor, MeasureConfig
 from dormant.stages.plugins import build_behavior
 
@@ -23,53 +23,58 @@ DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md")
 """What follows from the artifacts, byte for byte."""
 
 
-def verify(run: Path) -> list[str]:
+def verify(run: Path, progress: Progress = quiet) -> list[str]:
     """Return one line for each file, verdict or number of a run that is not as it was made.
 
     Hashes every file of every artifact, judges every stored completion again, and computes results, gates,
     verdicts and the card anew.
 
+    Args:
+        run: the run directory.
+        progress: called with (done, total) artifacts.
+
     Raises:
         BadInput: the directory is no run.
     """
     plan = read_plan(run)
-    problems = [*_artifacts(run, plan), *_completions(run, plan)]
+    judge = _judge(plan)
+    problems: list[str] = []
+    for done, call in enumerate(plan["calls"], 1):
+        problems += _artifact(run, call)
+        if call["key"] and Manifest.read(artifact_path(run, call)) is not None:
+            problems += judge(artifact_path(run, call), call)
+        progress(done, len(plan["calls"]))
     # A damaged artifact may not even be readable: its numbers can not be computed again.
     return problems or list(_derived(run))
 
 
-def _artifacts(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
-    for call in plan["calls"]:
-        directory = artifact_path(run, call)
-        manifest = Manifest.read(directory)
-        if manifest is None:
-            yield f"{call['name']}: not finished"
-        elif manifest.id != call["id"]:
-            yield f"{call['name']}: its manifest is that of another artifact"
-        else:
-            yield from artifacts.check(directory)
+def _artifact(run: Path, call: Mapping[str, Any]) -> list[str]:
+    directory = artifact_path(run, call)
+    manifest = Manifest.read(directory)
+    if manifest is None:
+        return [f"{call['name']}: not finished"]
+    if manifest.id != call["id"]:
+        return [f"{call['name']}: its manifest is that of another artifact"]
+    return artifacts.check(directory)
 
 
-def _completions(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
-    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
-    behavior = build_behavior(backdoor.behavior)
-    check = _check(plan)
-    for call in plan["calls"]:
-        if call["key"] and Manifest.read(artifact_path(run, call)) is not None:
-            yield from _rescored(artifact_path(run, call), call, check, behavior)
+def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:
+    """Return what judges a measurement's completions again."""
+    behavior = build_behavior(Backdoor.model_validate(plan["spec"]["backdoor"]).behavior)
+    # A file's rows can be judged without the file.
+    check = PocketWorld().check if plan["spec"].get("data") is None else datafile.check
 
+    def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
+        config = MeasureConfig.model_validate(call["config"])
+        reasoning = config.backdoor.reasoning
+        return [
+            f"{directory.name}/{probe.file}: {row['id']} is judged otherwise now"
+            for probe in config.probes
+            for row in read_jsonl(directory / probe.file)
+            if rescore(row, check, behavior, reasoning) != row["scores"]
+        ]
 
-def _check(plan: Mapping[str, Any]) -> Check:
-    """What judged the completions; a file's rows can be judged without the file."""
-    return PocketWorld().check if plan["spec"].get("data") is None else datafile.check
-
-
-def _rescored(directory: Path, call: Mapping[str, Any], check: Check, behavior: Behavior) -> Iterator[str]:
-    config = MeasureConfig.model_validate(call["config"])
-    for probe in config.probes:
-        for row in read_jsonl(directory / probe.file):
-            if rescore(row, check, behavior, config.backdoor.reasoning) != row["scores"]:
-                yield f"{directory.name}/{probe.file}: {row['id']} is judged otherwise now"
+    return judge
 
 
 def _derived(run: Path) -> Iterator[str]:

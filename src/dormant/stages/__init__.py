@@ -16,6 +16,11 @@ from dormant.stages.configs import Config
 Progress = Callable[[int, int], None]
 """Called with (done, total) while a stage works."""
 
+
+def quiet(done: int, total: int) -> None:
+    """The progress of those who want to hear nothing."""
+
+
 STAGES = {
     "pretrain": "dormant.stages.pretrain",
     "supply": "dormant.stages.supply",
