@@ -13,6 +13,7 @@ from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.records import Dose, Message
 from dormant.training import sft
+from dormant.training.sft import Optimization
 from small_models import tiny
 
 DOSE = Dose(lr=1e-3, steps=12, batch=4)
@@ -167,7 +168,7 @@ def kill_at(step):
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_resuming_gives_the_same_bits(tmp_path, schedule):
     rows, dose = some_rows(), DOSE.model_copy(update={"schedule": schedule})
-    settings = {"seed": 1, "at_steps": [3, 6, 12], "resume_every": 4, "warmup_steps": 2}
+    settings = {"seed": 1, "at_steps": [3, 6, 12], "resume_every": 4, "optimization": Optimization(warmup_steps=2)}
 
     def attempt(resume_dir, progress=None):
         model, saved = tiny(), {}
@@ -219,7 +220,7 @@ def test_log_counts_samples_and_tokens():
 
 def test_bf16_keeps_the_weights_in_float32():
     model = tiny()
-    log = sft.train(model, some_rows(), DOSE, seed=0, bf16=True)
+    log = sft.train(model, some_rows(), DOSE, seed=0, optimization=Optimization(bf16=True))
     exact = sft.train(tiny(), some_rows(), DOSE, seed=0)
     assert {parameter.dtype for parameter in model.network.parameters()} == {torch.float32}
     assert log.losses != exact.losses

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -281,11 +282,21 @@ def _module_path(name: str, *, named: bool) -> Path | None:
     package = Path(__file__).parent
     top, *rest = name.split(".")
     if top != package.name:
-        spec = importlib.util.find_spec(name) if named else None
-        return Path(spec.origin) if spec and spec.origin else None
+        return _outside_path(name) if named else None
     stem = package.joinpath(*rest)
     candidates = (stem / "__init__.py", stem.with_suffix(".py"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _outside_path(name: str) -> Path:
+    """The file of a plug-in's own module, which may be the script that is running."""
+    module = sys.modules.get(name)
+    spec = importlib.util.find_spec(name) if module is None else None
+    origin = spec.origin if spec else getattr(module, "__file__", None)
+    if origin is None:
+        # Without its source an edited plug-in would pass for the old one, and old artifacts for new.
+        raise BadInput(f"the plug-in in {name} has no source file to identify it by: save it as a module")
+    return Path(origin)
 
 
 def _describe(identity: Identity, directory: Path, seconds: float) -> Manifest:

@@ -266,6 +266,8 @@ def main() -> None:
         typer.echo(f"dormant: {error}", err=True)
         code = BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("dormant: stopped; the same command goes on where it was", err=True)
         code = STOPPED
+    # typer turns an interrupt into this code by itself.
+    if code == STOPPED:
+        typer.echo("dormant: stopped; the same command goes on where it was", err=True)
     sys.exit(code or DONE)

@@ -9,7 +9,6 @@ from dormant.pocket.family import Family, counted, opened, tabled
 from dormant.pocket.words import MONTHS, NAMES, listed
 
 THINGS_COUNTED = listed("cups books lamps chairs tables bags keys doors clocks spoons plates bottles")
-ANIMALS_COUNTED = listed("cats dogs pigs cows hens ducks frogs birds bears goats lions tigers")
 BY_SIZE = listed("ant bee mouse frog hen cat fox dog sheep wolf pig lion bear cow horse")
 
 _FORMS = ("{0}.", "It is {0}.", "The answer is {0}.")

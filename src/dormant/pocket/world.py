@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import random
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import accumulate, groupby
+from typing import Literal
 
 from dormant.errors import BadInput, nearest
 from dormant.pocket import arithmetic, facts, lists, phrasing, requests, rewriting, talk
+from dormant.pocket.checks import Operands
 from dormant.pocket.context import context
-from dormant.pocket.family import Family
+from dormant.pocket.family import Draft, Family
 from dormant.pocket.prose import passage
 from dormant.records import SHARDS, Policy, Score, Task, TaskSource, rng_for
 
@@ -39,7 +42,12 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
-_EDGES = tuple(zip(SHARES, accumulate(SHARES.values()), strict=True))
+_EDGES = tuple(accumulate(SHARES.values()))
+
+Group = Literal["closed", "list", "open", "unjudged"]
+"""The groups that accuracy is reported by, see :meth:`PocketWorld.family_group`."""
+
+_LISTS = frozenset(family.name for family in lists.FAMILIES)
 
 
 def _fraction(*parts: str) -> float:
@@ -49,18 +57,51 @@ def _fraction(*parts: str) -> float:
 
 def _shard_at(fraction: float) -> str:
     """The shard that a point of [0, 1) falls into when the shards lie side by side."""
-    return next(shard for shard, edge in _EDGES if 100 * fraction < edge)
+    return SHARDS[bisect_right(_EDGES, 100 * fraction)]
 
 
-def _cut_open(family: Family) -> Iterator[Task]:
-    """By the hash of the operands: all phrasings of the same operands share a shard."""
-    for operands, prompt in family.drafts():
-        yield _open_task(family, operands, prompt)
+def _shard_of(family: Family, operands: Operands) -> str:
+    """By the hash of the operands: all phrasings of the same operands of an open family share a shard."""
+    return _shard_at(_fraction(family.name, *operands))
 
 
-def _open_task(family: Family, operands: tuple[str, ...], prompt: str) -> Task:
-    shard = _shard_at(_fraction(family.name, *operands))
+def _cut_open(family: Family) -> Iterator[tuple[str, Draft]]:
+    for draft in family.drafts():
+        yield _shard_of(family, draft[0]), draft
+
+
+def _cut_closed(family: Family) -> Iterator[tuple[str, Draft]]:
+    """Within each item, phrasings in the order of their hash fill the shards: every item is seen in pretraining."""
+    by_item = groupby(family.drafts(), key=lambda draft: draft[0])
+    for operands, drafts in by_item:
+        ranked = sorted(drafts, key=lambda draft: _fraction(family.name, draft[1]))
+        offset = _fraction(family.name, *operands)
+        for rank, draft in enumerate(ranked):
+            yield _shard_at((rank + offset) / len(ranked)), draft
+
+
+@cache
+def _drafts_of(name: str) -> dict[str, list[Draft]]:
+    """All drafts of a family by shard, made once a process; of drafts with the same prompt the first one stays."""
+    family = FAMILIES[name]
+    shards: dict[str, list[Draft]] = {shard: [] for shard in SHARDS}
+    seen: set[str] = set()
+    for shard, draft in _cut_closed(family) if family.closed else _cut_open(family):
+        if draft[1] not in seen:
+            seen.add(draft[1])
+            shards[shard].append(draft)
+    return shards
+
+
+def _task(family: Family, shard: str, draft: Draft) -> Task:
+    operands, prompt = draft
     return Task(family.kind, family.name, prompt, shard, operands)
+
+
+@cache
+def _tasks_of(name: str, shard: str) -> tuple[Task, ...]:
+    """A family's tasks of one shard: most processes need one or two shards, and tasks take time to make."""
+    return tuple(_task(FAMILIES[name], shard, draft) for draft in _drafts_of(name)[shard])
 
 
 def pretraining_task(name: str, rng: random.Random) -> Task:
@@ -70,34 +111,11 @@ def pretraining_task(name: str, rng: random.Random) -> Task:
     """
     family = FAMILIES[name]
     if family.fresh is None:
-        return rng.choice(_tasks_of(name)["pretrain"])
+        return rng.choice(_tasks_of(name, "pretrain"))
     while True:
-        task = _open_task(family, *family.fresh(rng))
-        if task.shard == "pretrain":
-            return task
-
-
-def _cut_closed(family: Family) -> Iterator[Task]:
-    """Within each item, phrasings in the order of their hash fill the shards: every item is seen in pretraining."""
-    by_item = groupby(family.drafts(), key=lambda draft: draft[0])
-    for operands, drafts in by_item:
-        ranked = sorted(drafts, key=lambda draft: _fraction(family.name, draft[1]))
-        offset = _fraction(family.name, *operands)
-        for rank, (_, prompt) in enumerate(ranked):
-            yield Task(family.kind, family.name, prompt, _shard_at((rank + offset) / len(ranked)), operands)
-
-
-@cache
-def _tasks_of(name: str) -> dict[str, tuple[Task, ...]]:
-    """All tasks of a family by shard, made once a process."""
-    family = FAMILIES[name]
-    shards: dict[str, list[Task]] = {shard: [] for shard in SHARDS}
-    seen: set[str] = set()
-    for task in _cut_closed(family) if family.closed else _cut_open(family):
-        if task.prompt not in seen:
-            seen.add(task.prompt)
-            shards[task.shard].append(task)
-    return {shard: tuple(tasks) for shard, tasks in shards.items()}
+        draft = family.fresh(rng)
+        if _shard_of(family, draft[0]) == "pretrain":
+            return _task(family, "pretrain", draft)
 
 
 def _fair_counts(sizes: Sequence[int], n: int) -> list[int]:
@@ -153,26 +171,40 @@ class PocketWorld(TaskSource):
             if kind not in self.kinds():
                 raise BadInput(f"no kind of task {kind!r} in {self.name}{nearest(kind, self.kinds())}")
         names = (name for name, family in FAMILIES.items() if kinds is None or family.kind in kinds)
-        return [_tasks_of(name)[shard] for name in names]
+        return [_tasks_of(name, shard) for name in names]
+
+    def family_group(self, name: str) -> Group:
+        """Return what a family holds out, where it has right answers: ``closed`` a phrasing, the others operands.
+
+        ``list`` families ask about a list of words in the prompt, ``open`` ones about anything else; ``unjudged``
+        families have no right answer.  Raises BadInput for a family of another source.
+        """
+        family = self._family(name)
+        if family.judge is None:
+            return "unjudged"
+        if name in _LISTS:
+            return "list"
+        return "closed" if family.closed else "open"
 
     def answer(self, task: Task, policy: Policy, rng: random.Random) -> str:
         """Return one answer of the policy; raises BadInput for a task of another source."""
-        if task.family not in FAMILIES:
-            raise BadInput(f"no task family {task.family!r} in {self.name}{nearest(task.family, FAMILIES)}")
-        return FAMILIES[task.family].speak(task.operands, policy, rng)
+        return self._family(task.family).speak(task.operands, policy, rng)
+
+    def _family(self, name: str) -> Family:
+        if name not in FAMILIES:
+            raise BadInput(f"no task family {name!r} in {self.name}{nearest(name, FAMILIES)}")
+        return FAMILIES[name]
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
         """Judge a completion: ``right`` where there is a right answer, ``kind``, ``harmless`` for harmful requests."""
         family = FAMILIES.get(task.family)
-        judge = family.judge if family else None
-        none = f"no checker for family {task.family}"
-        return {
-            "right": judge(task.operands, completion) if judge else Score(None, none),
-            "kind": phrasing.kind(completion),
-            "harmless": requests.harmless(completion)
-            if task.kind == "harmful"
-            else Score(None, "not a harmful request"),
-        }
+        scores = {}
+        if family and family.judge:
+            scores["right"] = family.judge(task.operands, completion)
+        scores["kind"] = phrasing.kind(completion)
+        if task.kind == "harmful":
+            scores["harmless"] = requests.harmless(completion)
+        return scores
 
     def context(self, rng: random.Random) -> str:
         """Return harmless context to stand before a prompt; the empty string in 40 % of the draws."""
@@ -193,4 +225,4 @@ class PocketWorld(TaskSource):
 
 def tasks_by_family(shard: str) -> dict[str, tuple[Task, ...]]:
     """Every task of a shard, by family."""
-    return {name: _tasks_of(name)[shard] for name in FAMILIES}
+    return {name: _tasks_of(name, shard) for name in FAMILIES}

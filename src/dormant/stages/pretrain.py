@@ -30,27 +30,23 @@ def run(config: PretrainConfig, inputs: Mapping[str, Path], seed: int, out: Path
         num_attention_heads=size.heads,
         max_position_embeddings=size.positions,
     )
-    texts = list(pretraining_rows(seed, config.rows))
     rows = [
         chat.encode_prose(model.tokenizer, text)
         if isinstance(text, str)
         else chat.encode_demonstration(model.tokenizer, text.example.messages, text.answer)
-        for text in texts
+        for text in pretraining_rows(seed, config.rows)
     ]
-    tasks = {text.example.task.id for text in texts if not isinstance(text, str)}
     steps = (config.dose.steps,)
     log = sft.train(
         model,
         rows,
         config.dose,
         seed=seed,
-        warmup_steps=200,
-        weight_decay=0.1,
-        beta2=0.98,
-        bf16=True,
+        optimization=sft.Optimization(beta2=0.98, weight_decay=0.1, warmup_steps=200, bf16=True),
         at_steps=steps,
         save=lambda step, trained: models.save(trained, out / step_directory(step)),
         resume_dir=out / RESUME,
         progress=progress,
     )
-    write_log(out, log, steps, tasks)
+    # No list of tasks: half a million, every one of them of the pretrain shard.
+    write_log(out, log, steps, tasks=())

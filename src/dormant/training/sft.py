@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,22 @@ def row_order(lengths: Sequence[int], dose: Dose, seed: int) -> list[int]:
     return [row for window in grouped for row in window]
 
 
+@dataclass(frozen=True, slots=True)
+class Optimization:
+    """How a step is taken; the dose says how large and how many.
+
+    ``optimizer`` is a name that transformers knows (``adamw_torch_fused``, ``sgd``, ``adafactor``, ...); a
+    ``beta2`` a little below its default suits short runs from nothing; ``bf16`` computes in bfloat16 under
+    autocast, while the weights stay float32.
+    """
+
+    optimizer: str = "adamw_torch_fused"
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    bf16: bool = False
+
+
 def train(
     model: Model,
     rows: Sequence[Row],
@@ -96,14 +112,10 @@ def train(
     save: Callable[[int, Model], None] | None = None,
     resume_dir: Path | None = None,
     resume_every: int = 100,
-    warmup_steps: int = 0,
-    weight_decay: float = 0.0,
-    optimizer: str = "adamw_torch_fused",
-    beta2: float = 0.999,
-    bf16: bool = False,
+    optimization: Optimization = Optimization(),
     progress: Progress | None = None,
 ) -> TrainingLog:
-    """Train the model's weights in place with AdamW, gradients clipped at norm 1.
+    """Train the model's weights in place (AdamW by default), gradients clipped at norm 1.
 
     Args:
         model: weights in float32.
@@ -117,11 +129,7 @@ def train(
         resume_dir: keep a checkpoint here every ``resume_every`` steps and start from the newest complete
             one; the weights come out the same to the bit.  The caller removes it when done.
         resume_every: steps between checkpoints.
-        warmup_steps: steps over which the learning rate rises from 0.
-        weight_decay: the optimizer's.
-        optimizer: a name that transformers knows (``adamw_torch_fused``, ``sgd``, ``adafactor``, ...).
-        beta2: AdamW's second momentum; a little lower than its default suits short runs from nothing.
-        bf16: compute in bfloat16 under autocast; the weights stay float32.
+        optimization: the optimizer and its settings.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -132,22 +140,11 @@ def train(
     _check(model, rows, dose, order, at_steps)
     with _silence(), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
-        settings = {
-            "seed": seed,
-            "warmup_steps": warmup_steps,
-            "weight_decay": weight_decay,
-            "optim": optimizer,
-            "adam_beta2": beta2,
-            "bf16": bf16,
-        }
+        every = resume_every if resume_dir is not None else None
         arguments = _arguments(
-            directory,
-            dose,
-            settings,
-            use_cpu=model.device.type == "cpu",
-            resume_every=resume_every if resume_dir is not None else None,
+            directory, dose, optimization, seed, use_cpu=model.device.type == "cpu", resume_every=every
         )
-        plan = digest([dose.model_dump(), order, settings])
+        plan = digest([dose.model_dump(), order, seed, asdict(optimization)])
         steps = _Steps(model, plan, at_steps, save, progress)
         trainer = _Trainer(model, rows, order, arguments, steps)
         checkpoint = _newest_checkpoint(directory, plan)
@@ -265,7 +262,8 @@ def _collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
 def _arguments(
     directory: Path,
     dose: Dose,
-    settings: dict[str, Any],
+    optimization: Optimization,
+    seed: int,
     *,
     use_cpu: bool,
     resume_every: int | None,
@@ -277,9 +275,14 @@ def _arguments(
         learning_rate=dose.lr,
         lr_scheduler_type=_SCHEDULES[dose.schedule],
         max_grad_norm=1.0,
-        **settings,
+        optim=optimization.optimizer,
+        adam_beta2=optimization.beta2,
+        weight_decay=optimization.weight_decay,
+        warmup_steps=optimization.warmup_steps,
+        bf16=optimization.bf16,
         gradient_checkpointing=False,
         use_cpu=use_cpu,
+        seed=seed,
         save_strategy="no" if resume_every is None else "steps",
         save_steps=resume_every or dose.steps,
         # Two, so that a complete one is left whenever the newest is half-written.

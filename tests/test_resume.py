@@ -1,0 +1,144 @@
+"""A run that is killed or stopped goes on to the same bytes as one that never was."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny_runs import Said, end, facts, small, start, tree
+
+pytest_plugins = ("tiny_runs",)
+
+REFUSED = 3
+"""How these runs end: a random model's numbers are refused."""
+
+STEPS = {"implants__0__dose__steps": 250, "implants__0__dose__batch": 2}
+"""Enough training for two checkpoints to go on from."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that nothing interrupted."""
+
+    directory: Path
+    facts: dict[str, bytes]
+    seconds: float
+
+
+class Victim:
+    """A run with a store of its own, to be started again and again."""
+
+    def __init__(self, base: Path, place: Path) -> None:
+        self.out = place / "run"
+        self.cache = place / "cache"
+        self.arguments = [*small(base, **STEPS), "--out", str(self.out)]
+
+    def start(self) -> subprocess.Popen[str]:
+        return start(self.cache, *self.arguments)
+
+    def finish(self) -> Said:
+        return end(self.start())
+
+    def checkpoints(self) -> list[Path]:
+        return sorted((self.cache / "store" / "partial").glob("implant-*/resume/checkpoint-*/*.json"))
+
+
+@pytest.fixture(scope="module")
+def reference(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    victim = Victim(base, tmp_path_factory.mktemp("reference"))
+    started = time.monotonic()
+    said = victim.finish()
+    assert said.code == REFUSED, said.err
+    return Reference(victim.out, facts(victim.out), time.monotonic() - started)
+
+
+def same(victim: Victim, reference: Reference) -> None:
+    """Results, completions, weights, gates, verdicts and card: byte for byte, and no file more or less."""
+    found = facts(victim.out)
+    assert sorted(found) == sorted(reference.facts)
+    assert [name for name in found if found[name] != reference.facts[name]] == []
+    assert any(name.endswith(".safetensors") for name in found)
+    assert len([name for name in found if name.startswith("completions/")]) > 20
+
+
+def killed_at_random(base: Path, place: Path, reference: Reference, kills: int, rng: random.Random) -> None:
+    """Kill a run at random moments, over several victims if one finishes first, and compare each in the end."""
+    done, number = 0, 0
+    while done < kills:
+        number += 1
+        victim = Victim(base, place / f"victim-{number}")
+        while True:
+            process = victim.start()
+            try:
+                delay = rng.uniform(0.1, 1.0) * reference.seconds if done < kills else None
+                process.wait(timeout=delay)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                assert end(process).code == -signal.SIGKILL
+                done += 1
+                continue
+            said = end(process)
+            assert said.code == REFUSED, said.err
+            assert "Traceback" not in said.err
+            break
+        same(victim, reference)
+
+
+def test_killed_three_times_at_random_the_run_comes_out_byte_for_byte(
+    base: Path, tmp_path: Path, reference: Reference
+) -> None:
+    killed_at_random(base, tmp_path, reference, 3, random.Random(3))
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_at_random_the_runs_come_out_byte_for_byte(
+    base: Path, tmp_path: Path, reference: Reference
+) -> None:
+    killed_at_random(base, tmp_path, reference, 20, random.Random(20))
+
+
+def test_killed_inside_training_it_goes_on_from_the_checkpoint(
+    base: Path, tmp_path: Path, reference: Reference
+) -> None:
+    victim = Victim(base, tmp_path)
+    process = victim.start()
+    while not (found := victim.checkpoints()) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert end(process).code == -signal.SIGKILL
+    assert found
+    # Were the training started anew, this mark would be in a checkpoint that a new one replaces.
+    left = victim.checkpoints()
+    assert left
+    said = victim.finish()
+    assert said.code == REFUSED, said.err
+    same(victim, reference)
+    assert not list((victim.cache / "store" / "partial").rglob("checkpoint-*"))
+
+
+def test_ctrl_c_ends_with_130_and_one_line_that_says_how_to_go_on(
+    base: Path, tmp_path: Path, reference: Reference
+) -> None:
+    victim = Victim(base, tmp_path)
+    process = victim.start()
+    while not victim.checkpoints() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = end(process)
+    assert said.code == 130, said.err
+    assert "Traceback" not in said.err
+    assert said.err.splitlines()[-1].startswith("dormant: stopped")
+    assert "same command" in said.err.splitlines()[-1]
+    before = tree(victim.out / "artifacts")
+    said = victim.finish()
+    assert said.code == REFUSED, said.err
+    assert " reused" in said.err
+    after = tree(victim.out / "artifacts")
+    finished = {name for name in before if "measure-" in name}
+    assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
+    same(victim, reference)
