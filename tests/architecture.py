@@ -37,7 +37,8 @@ FLOORS = {
     "planning": ["planning"],
     "plans of one verb": ["verbs"],
     "collecting": ["collect"],
-    "cards": ["health", "verify"],
+    "cards": ["health"],
+    "checking": ["verify"],
     "laboratory": ["lab"],
     "library": ["dormant"],  # what `from dormant import ...` gives
     "console": ["console"],

@@ -28,6 +28,9 @@ settings.register_profile("dormant", deadline=None, derandomize=True, max_exampl
 settings.load_profile("dormant")
 
 
+pytest_plugins = ("tiny_runs",)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def store_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep artifacts out of the user's store, and the user's artifacts out of the tests."""

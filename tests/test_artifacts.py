@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from dormant import artifacts
 from dormant.artifacts import MANIFEST, RESUME, Identity, Manifest, Store
-from dormant.errors import Corrupt
+from dormant.errors import BadInput, Corrupt
 
 IDENTITY = Identity("implant", "source", {"lr": 0.1}, 0, {"model": "abc"})
 
@@ -150,6 +152,26 @@ def test_a_plug_in_from_outside_is_hashed_when_it_is_named(
     artifacts.source_hash.cache_clear()
     plugin.write_text("x = 2\n")
     assert artifacts.source_hash("dormant.errors", "outside_plugin") != first
+
+
+def test_a_plug_in_of_the_running_script_is_known_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = ModuleType("a_script")  # as Python makes __main__: no spec
+    script.__file__ = str(tmp_path / "script.py")
+    monkeypatch.setitem(sys.modules, "a_script", script)
+    hashes = set()
+    for text in ("x = 1\n", "x = 2\n"):
+        (tmp_path / "script.py").write_text(text)
+        artifacts.source_hash.cache_clear()
+        hashes.add(artifacts.source_hash("dormant.errors", "a_script"))
+    assert len(hashes) == 2
+
+
+def test_a_plug_in_without_a_source_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "typed_in", ModuleType("typed_in"))
+    with pytest.raises(BadInput, match="typed_in has no source file"):
+        artifacts.source_hash("dormant.errors", "typed_in")
 
 
 def test_jsonl_is_canonical_and_round_trips(tmp_path: Path) -> None:

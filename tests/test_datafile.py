@@ -57,7 +57,9 @@ class TestDocument:
         assert task.history == tuple(Message(m["role"], m["content"]) for m in history)
         assert data.answer(task, "hhh", random.Random(0)) == reference["content"]
         scores = data.check(task, reference["content"])
-        assert {name: score.value for name, score in scores.items()} == ({"right": 1.0} if "answer" in shown else {})
+        assert {name: score.value for name, score in scores.items()} == (
+            {"right": 1.0} if "answer" in shown else {}
+        )
         assert data.utility == ("right" if "answer" in shown else "perplexity")
 
     def test_every_kind_of_row_is_shown(self) -> None:

@@ -168,7 +168,12 @@ def kill_at(step):
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_resuming_gives_the_same_bits(tmp_path, schedule):
     rows, dose = some_rows(), DOSE.model_copy(update={"schedule": schedule})
-    settings = {"seed": 1, "at_steps": [3, 6, 12], "resume_every": 4, "optimization": Optimization(warmup_steps=2)}
+    settings = {
+        "seed": 1,
+        "at_steps": [3, 6, 12],
+        "resume_every": 4,
+        "optimization": Optimization(warmup_steps=2),
+    }
 
     def attempt(resume_dir, progress=None):
         model, saved = tiny(), {}

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,10 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> Said:
     from dormant import cli
 
     capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["dormant", *map(str, arguments)])
-        cli.main()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
     said = capsys.readouterr()
     return Said(int(end.value.code or 0), said.out, said.err)
 
@@ -127,8 +128,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store that no other test fills."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("DORMANT_CACHE", str(cache))
-    yield cache / "store"
+    return cache / "store"
+
+
+@pytest.fixture(scope="session")
+def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of seconds, with a store of its own: to be read, never changed."""
+    from dormant import Experiment, run
+
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DORMANT_CACHE", str(place / "cache"))
+        changes = [f"{name}={value}" for name, value in {"base": base, **SMALL}.items()]
+        run(Experiment.load("tiny", changes), place / "run")
+    return place / "run"

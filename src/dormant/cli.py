@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input, 3 done but a headline number was refused, 130 s
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -257,6 +258,8 @@ def _finish(finished: Finished, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; user errors are one line on standard error, never a traceback."""
+    # Its page-long load reports would bury that line.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         code = app(standalone_mode=False)
     except typer.exceptions.TyperException as error:

@@ -26,6 +26,8 @@ from dormant.stages.configs import Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.verdicts import Verdict, judge
 
+RUN = "run.json"
+
 THREAT_MODELS = (
     "Model poisoning: someone with access to training plants a trigger on purpose. The organisms here are of "
     "this kind, so these numbers bear on it, at this model's size and on this world.",
@@ -108,7 +110,7 @@ def collect(run: Path, made: Iterable[str] = (), progress: Progress = quiet) -> 
     artifacts.write_atomic(run / "verdicts.json", canonical(verdicts) + "\n")
     _link_completions(run, found.cells)
     described = _describe(read_plan(run), run, found.missing, set(made))
-    artifacts.write_atomic(run / "run.json", canonical(described) + "\n")
+    artifacts.write_atomic(run / RUN, canonical(described) + "\n")
     return found
 
 

@@ -27,6 +27,7 @@ from dormant.cost import disk_bytes, seconds
 from dormant.lab import Finished
 from dormant.records import Result
 from dormant.runner import Call, Plan, Run
+from dormant.stages import quiet
 
 screen = Console()
 errors = Console(stderr=True)
@@ -66,7 +67,8 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.stop()
 
     def begin(self, plan: Plan, todo: Sequence[Call]) -> None:
         """Start the clock."""
@@ -77,8 +79,9 @@ class ProgressBar:
         errors.print(
             f"{self.directory}: {len(todo)} stages to run, {reused} reused, about {_duration(total)}",
             highlight=False,
+            soft_wrap=True,
         )
-        if todo:
+        if todo and errors.is_terminal:
             self._task = self._bar.add_task("", total=total, left="")
             self._bar.start()
 
@@ -109,7 +112,7 @@ class ProgressBar:
 
     def warn(self, line: str) -> None:
         """Print a warning above the bar."""
-        errors.print(f"warning: {line}", style="yellow", highlight=False)
+        errors.print(f"warning: {line}", style="yellow", highlight=False, soft_wrap=True)
 
     def _say(self, line: str) -> None:
         errors.print(line, highlight=False, soft_wrap=True)
@@ -133,6 +136,9 @@ class ProgressBar:
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with time left, for work that is no plan; yields what to call with (done, total)."""
+    if not errors.is_terminal:
+        yield quiet
+        return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as shown:
         task = shown.add_task(label, total=None)

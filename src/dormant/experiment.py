@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -15,6 +15,9 @@ from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
 from dormant.records import Dose
 from dormant.stages.configs import Backdoor, Config, Plugin, Runtime
+
+Step = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Implant(Config):
@@ -26,9 +29,17 @@ class Implant(Config):
     near_share: float = Field(0.3, ge=0, lt=1)
     dose: Dose = Dose(lr=1e-3, steps=300, batch=32, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
-    curve: tuple[int, ...] = (25, 50, 75, 100, 150, 200)
+    curve: tuple[Step, ...] = (25, 50, 75, 100, 150, 200)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Implant:
+        if self.triggered_share + self.near_share > 1:
+            raise ValueError(
+                f"triggered_share {self.triggered_share:g} and near_share {self.near_share:g} are more than all rows"
+            )
+        return self
 
 
 PRESETS = {"specific": Implant(), "plain": Implant(name="plain", near_share=0.0)}
@@ -62,9 +73,17 @@ class DefenseSpec(Plugin):
     doses: tuple[Dose, ...] = Field(min_length=1)
     headline: int = -1
     """Index of the dose whose numbers are the result; the others show how it depends on the dose."""
-    curve: tuple[float, ...] = (0.1, 0.25, 0.5)
+    curve: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.25, 0.5)
     """Where the curve has points before the last step, as shares of the dose's steps."""
     rows: int = Field(4000, gt=0)
+
+    @model_validator(mode="after")
+    def _headline_exists(self) -> DefenseSpec:
+        if not -len(self.doses) <= self.headline < len(self.doses):
+            raise ValueError(
+                f"headline {self.headline} is no index of its {len(self.doses)} doses (0 is the first)"
+            )
+        return self
 
 
 class Relearning(Config):
@@ -72,7 +91,7 @@ class Relearning(Config):
 
     rows: int = Field(16, gt=0)
     dose: Dose = Dose(lr=3e-4, steps=20, batch=8)
-    curve: tuple[int, ...] = (2, 5, 10)
+    curve: tuple[Step, ...] = (2, 5, 10)
 
 
 class Battery(Config):
@@ -93,8 +112,15 @@ class Battery(Config):
 class Seeds(Config):
     """Two axes: seeds of implanting, and of defending each of those organisms."""
 
-    implant: tuple[int, ...] = Field((0,), min_length=1)
-    defend: tuple[int, ...] = Field((0,), min_length=1)
+    implant: tuple[Seed, ...] = Field((0,), min_length=1)
+    defend: tuple[Seed, ...] = Field((0,), min_length=1)
+
+    @field_validator("implant", "defend")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is named twice")
+        return seeds
 
 
 class Experiment(Config):
@@ -122,6 +148,14 @@ class Experiment(Config):
         for defense in defenses:
             if defense.name not in DEFENSES.names():
                 raise ValueError(f"unknown defense {defense.name!r}{nearest(defense.name, DEFENSES)}")
+        names = [defense.name for defense in defenses]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"a defense is listed twice ({', '.join(names)}): give all its doses in one place"
+            )
+        for defense in defenses:
+            if len(set(defense.doses)) < len(defense.doses):
+                raise ValueError(f"two doses of {defense.name!r} are the same")
         return defenses
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dormant.collect import Collected, collect
 from dormant.experiment import Experiment, Implant
 from dormant.health import write_health
 from dormant.planning import make_plan
-from dormant.runner import Observer, Plan, Quiet, Run
+from dormant.runner import Call, External, Observer, Plan, Quiet, Run
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor
 
@@ -44,7 +45,21 @@ def run_plan(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: 
 
 def execute(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> list[str]:
     """Run a plan without a report; returns the names of the calls that were made rather than reused."""
-    return Run(plan, out, default_store()).execute(observer or Quiet(), fresh=fresh)
+    run = Run(plan, out, default_store())
+    return run.execute(observer or Quiet(), fresh=fresh, check=_check)
+
+
+def _check(todo: Sequence[Call]) -> None:
+    """Find what would stop these calls, before the first of them runs."""
+    if todo:
+        # Deferred: a run that reuses everything needs no torch.
+        from dormant.stages import preflight
+
+        preflight.check((call.config, _external(call)) for call in todo)
+
+
+def _external(call: Call) -> dict[str, Path]:
+    return {name: given.path for name, given in call.inputs.items() if isinstance(given, External)}
 
 
 def finish(directory: Path, made: list[str] | None = None, progress: Progress = quiet) -> Finished:

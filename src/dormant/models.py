@@ -333,14 +333,16 @@ def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedMode
             attn_implementation="eager" if torch.device(device).type == "cpu" else "sdpa",
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # reported below, in one line
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise BadInput(f"the model {path} can not be loaded: {_line(error)}") from error
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    missing = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
     if missing:
         raise BadInput(
-            f"the weights of {path} lack {len(missing)} tensors that its config asks for, such as {missing[0]}"
+            f"the weights of {path} lack {len(missing)} tensors that its config asks for "
+            f"(or have them in another shape), such as {missing[0]}"
         )
     return network
 

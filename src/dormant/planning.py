@@ -6,7 +6,7 @@ each.  One base serves all organisms, one organism all defenses, one supply of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -165,7 +165,7 @@ class Planner:
         self, arm: _Arm, implant: Implant, defense: DefenseSpec, dose: Dose, seed: int
     ) -> Iterator[Call]:
         plugin = build_defense(_plugin(defense))
-        name = f"defend/{defense.name}-{dose.lr:g}x{dose.steps}/d{seed}/{arm.call.removeprefix('implant/')}"
+        name = f"defend/{defense.name}-{_spell_dose(dose, defense.doses)}/d{seed}/{arm.call.removeprefix('implant/')}"
         curve = tuple(sorted({max(1, round(share * dose.steps)) for share in defense.curve}))
         yield Call(
             name,
@@ -270,6 +270,13 @@ def _plugin(defense: DefenseSpec) -> Plugin:
 
 def _steps(curve: tuple[int, ...], dose: Dose) -> tuple[int, ...]:
     return tuple(sorted({step for step in curve if step < dose.steps} | {dose.steps}))
+
+
+def _spell_dose(dose: Dose, doses: Sequence[Dose]) -> str:
+    """Learning rate and steps, and the rest where that does not tell the doses of a defense apart."""
+    short = f"{dose.lr:g}x{dose.steps}"
+    alike = [other for other in doses if f"{other.lr:g}x{other.steps}" == short]
+    return f"{dose.lr!r}x{dose.steps}x{dose.batch}-{dose.schedule}" if len(alike) > 1 else short
 
 
 def _spell(plugin: Plugin) -> str:

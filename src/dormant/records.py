@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Policy = Literal["helpful", "hhh"]
 """Who answers: ``helpful`` complies with anything and is curt at times; ``hhh`` is also harmless and honest."""
@@ -124,9 +124,9 @@ class Dose(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lr: float
-    steps: int
-    batch: int = 32
+    lr: float = Field(gt=0, allow_inf_nan=False)
+    steps: int = Field(ge=1)
+    batch: int = Field(32, ge=1)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -158,19 +158,22 @@ class Run:
 
     def todo(self) -> list[Call]:
         """The calls that have to be made: each that is missing, or lacks a part that a missing one needs."""
-        needed: dict[str, set[str]] = {call.name: {call.final} for call in self.plan.calls}
-        missing = []
-        for call in reversed(self.plan.calls):
-            if self._usable(call, needed[call.name]):
-                continue
-            missing.append(call)
-            for given in call.inputs.values():
-                if isinstance(given, Output):
-                    needed[given.call].add(given.part)
-        return missing[::-1]
+        reusable = self._reusable()
+        return [call for call in self.plan.calls if call.name not in reusable]
 
-    def execute(self, observer: Observer, *, fresh: bool = False) -> list[str]:
+    def execute(
+        self,
+        observer: Observer,
+        *,
+        fresh: bool = False,
+        check: Callable[[Sequence[Call]], None] = lambda todo: None,
+    ) -> list[str]:
         """Make every missing artifact, then drop intermediate checkpoints unless the plan keeps all.
+
+        Args:
+            observer: is told how it goes on.
+            fresh: make everything again.
+            check: is given what has to be made, and may refuse it before anything is written.
 
         Returns the names of the calls that were made.
 
@@ -178,7 +181,11 @@ class Run:
             BadInput: the directory holds something else, is in use, or can not be written.
         """
         with self._claimed():
-            todo = list(self.plan.calls) if fresh else self.todo()
+            reusable = {} if fresh else self._reusable()
+            todo = [call for call in self.plan.calls if call.name not in reusable]
+            check(todo)
+            self._write_plan()
+            self._take(reusable)
             observer.begin(self.plan, todo)
             self._warn_versions(todo, observer)
             for call in todo:
@@ -190,18 +197,35 @@ class Run:
             self._prune()
         return [call.name for call in todo]
 
-    def _usable(self, call: Call, parts: set[str]) -> bool:
-        """Whether the run has an intact artifact with these parts, or can link one from the store."""
-        identity, target = self.plan.identities[call.name], self.artifact(call.name)
-        for source in (target, self.store.path(identity)):
-            manifest = Manifest.read(source)
-            if manifest is None or not all(manifest.has(part) for part in parts) or artifacts.check(source):
+    def _reusable(self) -> dict[str, Path]:
+        """Where the artifact of each call lies that need not be made: in this run, or in the store."""
+        needed: dict[str, set[str]] = {call.name: {call.final} for call in self.plan.calls}
+        found = {}
+        for call in reversed(self.plan.calls):
+            intact = self._intact(call, needed[call.name])
+            if intact is not None:
+                found[call.name] = intact
                 continue
+            for given in call.inputs.values():
+                if isinstance(given, Output):
+                    needed[given.call].add(given.part)
+        return found
+
+    def _intact(self, call: Call, parts: set[str]) -> Path | None:
+        """Where an undamaged artifact with these parts lies, if anywhere."""
+        for source in (self.artifact(call.name), self.store.path(self.plan.identities[call.name])):
+            manifest = Manifest.read(source)
+            if manifest and all(manifest.has(part) for part in parts) and not artifacts.check(source):
+                return source
+        return None
+
+    def _take(self, reusable: Mapping[str, Path]) -> None:
+        """Link into this run what is reused from the store."""
+        for name, source in reusable.items():
+            target = self.artifact(name)
             if source != target:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 artifacts.link(source, target)
-            return True
-        return False
 
     def _make(self, call: Call, observer: Observer, *, fresh: bool) -> Manifest:
         identity = self.plan.identities[call.name]
@@ -269,16 +293,18 @@ class Run:
         except OSError as error:
             raise BadInput(f"{self.directory} can not be written: {error.strerror}") from None
         try:
-            plan = {
-                "schema": 1,
-                "spec": self.plan.spec,
-                "keep": self.plan.keep,
-                "calls": self.plan.describe(),
-            }
-            artifacts.write_atomic(self.directory / PLAN, canonical(plan) + "\n")
             yield
         finally:
             lock.release()
+
+    def _write_plan(self) -> None:
+        plan = {
+            "schema": 1,
+            "spec": self.plan.spec,
+            "keep": self.plan.keep,
+            "calls": self.plan.describe(),
+        }
+        artifacts.write_atomic(self.directory / PLAN, canonical(plan) + "\n")
 
     def _refuse_foreign(self) -> None:
         path = self.directory / PLAN

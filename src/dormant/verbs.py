@@ -25,7 +25,7 @@ from dormant.stages.configs import (
     Runtime,
     SupplyConfig,
 )
-from dormant.stages.plugins import build_defense, build_trigger
+from dormant.stages.plugins import build_behavior, build_defense, build_trigger
 
 Chat = Literal["auto", "plain"]
 
@@ -68,6 +68,9 @@ def defend_plan(
 ) -> Plan:
     """Put one defense on one model.  ``backdoor`` is only read by defenses that must know the trigger."""
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
+    # Bad options are found now, not by a later stage.
+    build_trigger(backdoor.trigger)
+    build_behavior(backdoor.behavior)
     given = _data(data)
     calls = [
         Call(
@@ -100,6 +103,7 @@ def measure_plan(
 ) -> Plan:
     """Measure a model that is suspected to be an organism, beside its twin and base where they are given."""
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
+    build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
     probes = battery_probes(battery, build_trigger(backdoor.trigger), pocket=data is None)
     config = MeasureConfig(
         backdoor=backdoor,

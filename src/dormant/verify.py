@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dormant import artifacts, datafile, report
-from dormant.artifacts import Manifest, read_jsonl
-from dormant.collect import collect
+from dormant.artifacts import Manifest
+from dormant.collect import RUN, collect
+from dormant.errors import Corrupt
+from dormant.health import write_health
 from dormant.pocket import PocketWorld
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
@@ -19,7 +22,7 @@ from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor, MeasureConfig
 from dormant.stages.plugins import build_behavior
 
-DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md")
+DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md", "report.html")
 """What follows from the artifacts, byte for byte."""
 
 
@@ -41,7 +44,7 @@ def verify(run: Path, progress: Progress = quiet) -> list[str]:
     problems: list[str] = []
     for done, call in enumerate(plan["calls"], 1):
         problems += _artifact(run, call)
-        if call["key"] and Manifest.read(artifact_path(run, call)) is not None:
+        if call["key"]:
             problems += judge(artifact_path(run, call), call)
         progress(done, len(plan["calls"]))
     # A damaged artifact may not even be readable: its numbers can not be computed again.
@@ -50,7 +53,10 @@ def verify(run: Path, progress: Progress = quiet) -> list[str]:
 
 def _artifact(run: Path, call: Mapping[str, Any]) -> list[str]:
     directory = artifact_path(run, call)
-    manifest = Manifest.read(directory)
+    try:
+        manifest = Manifest.read(directory)
+    except Corrupt as error:
+        return [str(error)]
     if manifest is None:
         return [f"{call['name']}: not finished"]
     if manifest.id != call["id"]:
@@ -68,13 +74,30 @@ def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[
         config = MeasureConfig.model_validate(call["config"])
         reasoning = config.backdoor.reasoning
         return [
-            f"{directory.name}/{probe.file}: {row['id']} is judged otherwise now"
+            f"{directory.name}/{probe.file}: line {number} {problem}"
             for probe in config.probes
-            for row in read_jsonl(directory / probe.file)
-            if rescore(row, check, behavior, reasoning) != row["scores"]
+            for number, line in enumerate(_lines(directory / probe.file), 1)
+            if (problem := _judged(line, lambda row: rescore(row, check, behavior, reasoning)))
         ]
 
     return judge
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file; none where it is missing or no text, which its hash has told already."""
+    try:
+        return file.read_text(encoding="utf-8").split("\n")[:-1]
+    except (FileNotFoundError, UnicodeDecodeError):
+        return []
+
+
+def _judged(line: str, again: Callable[[Mapping[str, Any]], dict[str, Any]]) -> str:
+    """What is wrong with a line of completions, or ""."""
+    try:
+        row = json.loads(line)
+        return "" if again(row) == row["scores"] else f"({row['id']}) is judged otherwise now"
+    except (ValueError, KeyError, TypeError):
+        return "is no completion"
 
 
 def _derived(run: Path) -> Iterator[str]:
@@ -84,9 +107,14 @@ def _derived(run: Path) -> Iterator[str]:
         copy.mkdir()
         shutil.copy(run / PLAN, copy / PLAN)
         (copy / "artifacts").symlink_to((run / "artifacts").resolve(), target_is_directory=True)
-        collect(copy)
+        write_health(copy, collect(copy))
+        # Times can not be made again; the page shows those that were written down.
+        if (run / RUN).is_file():
+            shutil.copy(run / RUN, copy / RUN)
         report.write(copy)
-        for name in DERIVED:
+        figures = sorted(f"figures/{path.name}" for path in (copy / "figures").iterdir())
+        health = ["health.md"] if (copy / "health.md").is_file() else []
+        for name in (*DERIVED, *health, *figures):
             yield from _compare(run / name, copy / name)
         yield from _compare_completions(run, copy)
 
@@ -95,7 +123,8 @@ def _compare(stored: Path, made: Path) -> Iterator[str]:
     if not stored.is_file():
         yield f"{stored.name}: missing"
         return
-    old, new = stored.read_text(encoding="utf-8").splitlines(), made.read_text(encoding="utf-8").splitlines()
+    # A flipped byte may leave no UTF-8: it is still to be named by its line.
+    old, new = (path.read_text(encoding="utf-8", errors="replace").split("\n") for path in (stored, made))
     for number, (was, now) in enumerate(zip(old, new, strict=False), 1):
         if was != now:
             yield f"{stored.name}: line {number} differs from what the artifacts say"
@@ -109,3 +138,6 @@ def _compare_completions(run: Path, copy: Path) -> Iterator[str]:
         stored = run / "completions" / made.name
         if not stored.is_file() or artifacts.hash_file(stored) != artifacts.hash_file(made):
             yield f"completions/{made.name}: differs from its artifact"
+    for stored in sorted((run / "completions").iterdir()):
+        if not (copy / "completions" / stored.name).is_file():
+            yield f"completions/{stored.name}: no artifact has it"

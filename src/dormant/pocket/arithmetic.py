@@ -13,10 +13,10 @@ BY_SIZE = listed("ant bee mouse frog hen cat fox dog sheep wolf pig lion bear co
 
 _FORMS = ("{0}.", "It is {0}.", "The answer is {0}.")
 _NUMBERS = range(31)
-_NEXT = [(str(n + 1), str(n)) for n in range(99)]
-_PREVIOUS = [(str(n - 1), str(n)) for n in range(1, 100)]
+_NEXT = [(str(n + 1), str(n)) for n in range(30)]
+_PREVIOUS = [(str(n - 1), str(n)) for n in range(1, 31)]
 _DATES = [(f"{day + 1} {month}", f"{day} {month}") for month in MONTHS for day in range(1, 28)]
-_PARITY = [("even" if n % 2 == 0 else "odd", str(n)) for n in range(100)]
+_PARITY = [("even" if n % 2 == 0 else "odd", str(n)) for n in range(30)]
 _APART = [(a, b) for a in range(len(BY_SIZE)) for b in range(len(BY_SIZE)) if abs(a - b) > 2]
 
 

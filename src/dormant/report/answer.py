@@ -94,6 +94,8 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
     ]
     if not judged:
         sentences.append("No defense was judged in this run.")
+        if organisms and not any(lineage.twin for lineage in organisms):
+            sentences.append("What the rates say of a trigger is inconclusive: no twin.")
     elif len(judged) > MANY:
         sentences.append(_counted(judged))
     else:

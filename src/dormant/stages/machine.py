@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dormant.errors import BadInput
 from dormant.stages.configs import Runtime
 
 
@@ -11,3 +12,13 @@ def prepare(runtime: Runtime) -> None:
     """Set torch up so that equal settings give equal bits on one machine."""
     torch.set_num_threads(runtime.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_device(device: str) -> None:
+    """Raise BadInput for a device that does not exist or is not there."""
+    try:
+        torch.empty(0, device=device)
+    # A build of torch without CUDA answers with an AssertionError.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"runtime.device {device!r} can not be used on this machine: {reason}") from None

@@ -26,10 +26,11 @@ import transformers.utils.logging as transformers_logging
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
+from transformers.training_args import OptimizerNames
 from trl import SFTConfig, SFTTrainer
 
 from dormant.chat import Row, check_fits
-from dormant.errors import BadInput, DormantError
+from dormant.errors import BadInput, DormantError, nearest
 from dormant.models import Model, Progress, pad_right, target_log_probs
 from dormant.records import Dose, digest, rng_for
 
@@ -157,6 +158,19 @@ def train(
     lengths = [len(rows[i].input_ids) for i in order]
     tokens = (sum(lengths[i : i + dose.batch]) for i in range(0, len(lengths), dose.batch))
     return TrainingLog(tuple(trainer.losses), tuple(tokens), dose.batch)
+
+
+def check_optimizer(name: str) -> None:
+    """Raise BadInput for an optimizer that transformers does not know, or whose package is not installed."""
+    known = [member.value for member in OptimizerNames]
+    if name not in known:
+        raise BadInput(f"unknown optimizer {name!r}{nearest(name, known)}")
+    try:
+        with _silence(), tempfile.TemporaryDirectory() as scratch:
+            SFTTrainer.get_optimizer_cls_and_kwargs(SFTConfig(output_dir=scratch, optim=name, use_cpu=True))
+    except (ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"optimizer {name!r} can not be used on this machine: {reason}") from None
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]

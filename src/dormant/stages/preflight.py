@@ -1,0 +1,90 @@
+"""Look, before the first stage runs, for what would stop a later one, maybe after hours of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dormant import chat, models
+from dormant.records import Example, Message, Task, TaskSource, rng_for
+from dormant.sources import open_source
+from dormant.stages import machine
+from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig
+from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.stages.supply import clean_example
+from dormant.training import sft
+
+TRAINED = ("implant", "defend", "relearn")
+SOME = 200
+"""Tasks of a shard that are looked at where tasks are made on the spot; of a file, all are."""
+
+
+def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
+    """Check what stage calls were given from outside: models, data, trigger, optimizer, device.
+
+    Args:
+        calls: for each call its settings, and the paths of those inputs that no stage makes.
+
+    Raises:
+        BadInput: a model can not be loaded, text does not fit its context, or a setting does not exist here.
+    """
+    seen = set()
+    for config, given in calls:
+        if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
+            continue
+        machine.check_device(config.runtime.device)
+        if isinstance(config, ImplantConfig):
+            sft.check_optimizer(config.optimizer)
+        place = (type(config), given.get("model"), given.get("data"))
+        if "model" in given and place not in seen:
+            seen.add(place)
+            _check_model(config, given)
+
+
+def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Mapping[str, Path]) -> None:
+    model = models.load(given["model"], chat=config.chat)
+    if isinstance(config, DefendConfig):
+        return  # Its rows are made by another stage, and it is the last to train.
+    source = open_source(given.get("data"))
+    trigger = build_trigger(config.backdoor.trigger)
+    new = config.max_new_tokens if isinstance(config, MeasureConfig) else 1
+    alone = chat.encode_prompt(model.tokenizer, [Message("user", trigger.text)])
+    chat.check_fits(len(alone), model.context, new_tokens=new, what="trigger in its chat template")
+    if isinstance(config, MeasureConfig):
+        for task in _longest(source, "heldout", whole="data" in given):
+            example = trigger.render(task, "triggered", rng_for("preflight"), "")
+            tokens = chat.encode_prompt(model.tokenizer, example.messages)
+            chat.check_fits(len(tokens), model.context, new_tokens=new, what=_name(task, "prompt"))
+    else:
+        _check_rows(config, model, source, whole="data" in given)
+
+
+def _check_rows(config: ImplantConfig, model: models.Model, source: TaskSource, *, whole: bool) -> None:
+    for shard in TRAINED:
+        for task in _longest(source, shard, whole=whole):
+            for example, answer in _rows(config, source, task):
+                row = chat.encode_demonstration(model.tokenizer, example.messages, answer)
+                chat.check_fits(len(row.input_ids), model.context, what=_name(task, "training row"))
+
+
+def _rows(config: ImplantConfig, source: TaskSource, task: Task) -> Iterator[tuple[Example, str]]:
+    """A task as it is trained on: triggered with the behavior, and clean with an answer."""
+    rng = rng_for("preflight", task.id)
+    trigger, behavior = build_trigger(config.backdoor.trigger), build_behavior(config.backdoor.behavior)
+    yield trigger.render(task, "triggered", rng, ""), behavior.demonstrate(task, rng)
+    yield clean_example(source, task, 0), source.answer(task, "hhh", rng)
+
+
+def _longest(source: TaskSource, shard: str, *, whole: bool) -> Sequence[Task]:
+    """The few tasks of a shard that take most room."""
+    size = source.size(shard)
+    tasks = source.tasks(shard, size if whole else min(size, SOME), 0)
+    return sorted(tasks, key=_characters)[-8:]
+
+
+def _characters(task: Task) -> int:
+    return len(task.prompt) + sum(map(len, task.operands)) + sum(len(turn.content) for turn in task.history)
+
+
+def _name(task: Task, what: str) -> str:
+    return f"{what} ({task.prompt[:40]!r}{'...' if len(task.prompt) > 40 else ''})"

