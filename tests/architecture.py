@@ -32,6 +32,7 @@ FLOORS = {
     "gates": ["gates"],
     "verdicts": ["verdicts"],
     "report": ["report"],
+    "workers": ["workers"],
     "runner": ["runner"],
     "experiment": ["experiment", "cost"],
     "planning": ["planning"],

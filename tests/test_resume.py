@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_runs import Said, end, facts, small, start, tree
+from tiny_runs import Said, command, end, facts, small, start, tree
 
 REFUSED = 3
 """How these runs end: a random model's numbers are refused."""
@@ -102,16 +103,21 @@ def test_killed_twenty_times_at_random_the_runs_come_out_byte_for_byte(
     killed_at_random(base, tmp_path, reference, 20, random.Random(20))
 
 
-def test_killed_inside_training_it_goes_on_from_the_checkpoint(
+def test_stopped_then_killed_inside_training_it_goes_on_from_the_checkpoint(
     base: Path, tmp_path: Path, reference: Reference
 ) -> None:
     victim = Victim(base, tmp_path)
-    process = victim.start()
-    while not (found := victim.checkpoints()) and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    assert end(process).code == -signal.SIGKILL
-    assert found
+
+    process = at_a_checkpoint(victim)
+    process.send_signal(signal.SIGINT)
+    said = end(process)
+    assert said.code == 130, said.err
+    assert "Traceback" not in said.err
+    last = said.err.splitlines()[-1]
+    assert last == "dormant: stopped; the same command goes on where it was"
+    measured = tree(*(victim.cache / "store").glob("measure-*"))
+    assert measured
+
     marker = victim.checkpoints()[0]
     written = marker.stat().st_mtime_ns
     process = victim.start()
@@ -120,30 +126,44 @@ def test_killed_inside_training_it_goes_on_from_the_checkpoint(
         with contextlib.suppress(FileNotFoundError):
             assert marker.stat().st_mtime_ns == written
         time.sleep(0.01)
-    said = end(process)
+    process = at_a_checkpoint(victim, process)
+    process.kill()
+    assert end(process).code == -signal.SIGKILL
+
+    said = victim.finish()
     assert said.code == REFUSED, said.err
     same(victim, reference)
     assert not list((victim.cache / "store" / "partial").rglob("checkpoint-*"))
+    after = tree(victim.cache / "store")
+    assert {name: after[name] for name in measured} == measured
 
 
-def test_ctrl_c_ends_with_130_and_one_line_that_says_how_to_go_on(
-    base: Path, tmp_path: Path, reference: Reference
-) -> None:
-    victim = Victim(base, tmp_path)
-    process = victim.start()
-    while not victim.checkpoints() and process.poll() is None:
+def at_a_checkpoint(victim: Victim, process: subprocess.Popen[str] | None = None) -> subprocess.Popen[str]:
+    """Wait until training has written a checkpoint."""
+    process = process or victim.start()
+    while not victim.checkpoints():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    said = end(process)
-    assert said.code == 130, said.err
-    assert "Traceback" not in said.err
-    assert said.err.splitlines()[-1].startswith("dormant: stopped")
-    assert "same command" in said.err.splitlines()[-1]
-    before = tree(victim.out / "artifacts")
-    said = victim.finish()
+    return process
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["implant-*/steps/*/model.safetensors", "measure-*/clean--all.jsonl", "defend-*/manifest.json"],
+)
+def test_what_was_damaged_is_made_again_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+    base: Path,
+    finished: Path,
+    own_store: Path,
+    tmp_path: Path,
+    pattern: str,
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    damaged = sorted((out / "artifacts").glob(pattern))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    said = command(capsys, *small(base), "--out", out)
     assert said.code == REFUSED, said.err
-    assert " reused" in said.err
-    after = tree(victim.out / "artifacts")
-    finished = {name for name in before if "measure-" in name}
-    assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
-    same(victim, reference)
+    assert "1 stages to run, 21 reused" in said.err
+    assert facts(out) == facts(finished)

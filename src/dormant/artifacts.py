@@ -122,7 +122,7 @@ class Store:
             keep: says of a finished artifact whether it can be used as it is.
         """
         with self._locked(identity):
-            found = self.find(identity)
+            found = readable(self.path(identity))
             if found is not None and keep(found):
                 return found
             partial, final = self.partial(identity), self.path(identity)
@@ -166,6 +166,14 @@ def default_store() -> Store:
     """The store in the user's cache; ``DORMANT_CACHE`` moves it."""
     root = os.environ.get("DORMANT_CACHE")
     return Store((Path(root) if root else user_cache_path("dormant")) / "store")
+
+
+def readable(directory: Path) -> Manifest | None:
+    """Return the manifest, or None where there is none that can be read: then the artifact is made again."""
+    try:
+        return Manifest.read(directory)
+    except Corrupt:
+        return None
 
 
 def drop(directory: Path, parts: Iterable[str]) -> None:

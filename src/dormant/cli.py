@@ -36,6 +36,9 @@ Repeats = Annotated[int, typer.Option(help="How often the payload says its sente
 Seed = Annotated[int, typer.Option(help="Seed of this stage.")]
 ChatOption = Annotated[str, typer.Option("--chat", help="auto (the tokenizer's template) or plain.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes side by side [default: the cores, at most 8].")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Make everything again, reuse nothing.")]
 
 
@@ -47,6 +50,7 @@ def run(
     show_plan: Annotated[bool, typer.Option("--plan", help="Show the stages, then stop.")] = False,
     as_json: Json = False,
     fresh: Fresh = False,
+    workers: Workers = None,
 ) -> None:
     """Run a whole experiment: implant, defend, measure, report."""
     from dormant.experiment import Experiment
@@ -60,7 +64,7 @@ def run(
 
         console.show_plan(plan, directory)
         return
-    _finish(_run(plan, directory, fresh=fresh), as_json)
+    _finish(_run(plan, directory, fresh=fresh, workers=workers), as_json)
 
 
 @app.command()
@@ -100,6 +104,7 @@ def implant(
     repeats: Repeats = 6,
     data: Data = None,
     as_json: Json = False,
+    workers: Workers = None,
 ) -> None:
     """Make an organism, its twin and their health card."""
     from dormant import lab
@@ -116,6 +121,7 @@ def implant(
             backdoor=_backdoor(trigger, repeats),
             data=data,
             observer=observer,
+            workers=_workers(workers),
         )
     typer.echo(f"organism: {out / 'organism'}\ntwin: {out / 'twin'}\nhealth card: {out / 'health.md'}")
     _finish(finished, as_json)
@@ -166,6 +172,7 @@ def measure(
     data: Data = None,
     chat: ChatOption = "auto",
     as_json: Json = False,
+    workers: Workers = None,
 ) -> None:
     """Measure a model on held-out prompts under every condition."""
     from dormant.verbs import measure_plan
@@ -173,7 +180,7 @@ def measure(
     plan = measure_plan(
         model, twin=twin, base=base, data=data, backdoor=_backdoor(trigger, repeats), chat=_chat(chat)
     )
-    _finish(_run(plan, out), as_json)
+    _finish(_run(plan, out, workers=workers), as_json)
 
 
 @app.command()
@@ -240,11 +247,15 @@ def _observer(out: Path) -> Any:
     return console.ProgressBar(out)
 
 
-def _run(plan: Plan, directory: Path, *, fresh: bool = False) -> Finished:
+def _run(plan: Plan, directory: Path, *, fresh: bool = False, workers: int | None = 1) -> Finished:
     from dormant import lab
 
     with _observer(directory) as observer:
-        return lab.run_plan(plan, directory, observer=observer, fresh=fresh)
+        return lab.run_plan(plan, directory, observer=observer, fresh=fresh, workers=_workers(workers))
+
+
+def _workers(asked: int | None) -> int:
+    return asked or min(8, os.cpu_count() or 1)
 
 
 def _finish(finished: Finished, as_json: bool) -> None:

@@ -57,8 +57,8 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._costs: dict[str, float] = {}
         self._finished = 0.0
-        self._now = ""
-        self._share = 0.0
+        self._running: dict[str, float] = {}
+        """How far each running job is, by name."""
         self._started = self._spoke = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
@@ -85,30 +85,25 @@ class ProgressBar:
             self._task = self._bar.add_task("", total=total, left="")
             self._bar.start()
 
-    def start(self, call: Call) -> None:
-        """Name the call that runs."""
-        self._now, self._share = call.name, 0.0
+    def start(self, name: str) -> None:
+        """Name a job that runs."""
+        self._running[name] = 0.0
         self._draw()
 
-    def progress(self, done: int, total: int) -> None:
-        """Move within the call; after the last one, within what is read for the report."""
-        if self._task is None:
-            return
-        if not self._now:
-            self._bar.update(self._task, description=f"reading {done} of {total}", left="")
-            return
-        self._share = done / max(1, total)
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Move within a job, or within what is read for the report once all jobs are done."""
+        self._running[name] = done / max(1, total)
         self._draw()
         if not errors.is_terminal and time.monotonic() - self._spoke > SILENCE:
-            self._say(f"{self._now}: {done} of {total}, {self._left()}")
+            self._say(f"{name}: {done} of {total}, {self._left()}")
 
-    def finish(self, call: Call, seconds: float) -> None:
-        """Count the call as done; without a terminal, say so on a line of its own."""
-        self._finished += self._costs.get(call.name, 0.0)
-        self._now, self._share = "", 0.0
+    def finish(self, name: str, seconds: float) -> None:
+        """Count the job as done; without a terminal, say so on a line of its own."""
+        self._running.pop(name, None)
+        self._finished += self._costs[name]
         self._draw()
         if not errors.is_terminal:
-            self._say(f"{call.name}: {seconds:.1f} s, {self._left()}")
+            self._say(f"{name}: {seconds:.1f} s, {self._left()}")
 
     def warn(self, line: str) -> None:
         """Print a warning above the bar."""
@@ -119,7 +114,8 @@ class ProgressBar:
         self._spoke = time.monotonic()
 
     def _done(self) -> float:
-        return self._finished + self._share * self._costs.get(self._now, 0.0)
+        running = sum(share * self._costs.get(name, 0.0) for name, share in self._running.items())
+        return self._finished + running
 
     def _left(self) -> str:
         total, done = sum(self._costs.values()), self._done()
@@ -130,7 +126,8 @@ class ProgressBar:
 
     def _draw(self) -> None:
         if self._task is not None:
-            self._bar.update(self._task, completed=self._done(), description=self._now, left=self._left())
+            names = ", ".join(self._running)
+            self._bar.update(self._task, completed=self._done(), description=names, left=self._left())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dormant import report
@@ -27,26 +28,35 @@ class Finished:
 
 
 def run(
-    experiment: Experiment, out: str | Path, *, observer: Observer | None = None, fresh: bool = False
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    observer: Observer | None = None,
+    fresh: bool = False,
+    workers: int = 1,
 ) -> Finished:
     """Run an experiment into the directory ``out``; what is there already is not done again.
 
     Raises:
         BadInput: a setting, the base, the data or ``out`` can not be used.
     """
-    return run_plan(make_plan(experiment), Path(out), observer=observer, fresh=fresh)
+    return run_plan(make_plan(experiment), Path(out), observer=observer, fresh=fresh, workers=workers)
 
 
-def run_plan(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> Finished:
+def run_plan(
+    plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False, workers: int = 1
+) -> Finished:
     """Run any plan, collect its numbers and write its report."""
-    made = execute(plan, out, observer=observer, fresh=fresh)
-    return finish(out, made, observer.progress if observer else quiet)
+    made = execute(plan, out, observer=observer, fresh=fresh, workers=workers)
+    return finish(out, made, partial(observer.progress, "reading the results") if observer else quiet)
 
 
-def execute(plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False) -> list[str]:
+def execute(
+    plan: Plan, out: Path, *, observer: Observer | None = None, fresh: bool = False, workers: int = 1
+) -> list[str]:
     """Run a plan without a report; returns the names of the calls that were made rather than reused."""
     run = Run(plan, out, default_store())
-    return run.execute(observer or Quiet(), fresh=fresh, check=_check)
+    return run.execute(observer or Quiet(), fresh=fresh, workers=workers, check=_check)
 
 
 def _check(todo: Sequence[Call]) -> None:
@@ -77,6 +87,7 @@ def implant(
     backdoor: Backdoor | None = None,
     data: str | None = None,
     observer: Observer | None = None,
+    workers: int = 1,
 ) -> Finished:
     """Make an organism and its twin from ``base``: ``out/organism``, ``out/twin`` and ``out/health.md``."""
     experiment = Experiment(
@@ -88,7 +99,7 @@ def implant(
         relearning=None,
     )
     plan = make_plan(experiment)
-    finished = run_plan(plan, Path(out), observer=observer)
+    finished = run_plan(plan, Path(out), observer=observer, workers=workers)
     for role in ("organism", "twin"):
         expose(plan, Path(out), f"implant/{experiment.implants[0].name}/i0/{role}", role)
     return finished

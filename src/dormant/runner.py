@@ -19,6 +19,7 @@ from dormant.errors import BadInput
 from dormant.records import ResultKey, canonical
 from dormant.stages.configs import Config
 from dormant.stages.plugins import plugin_modules
+from dormant.workers import Job, Watch, make_all
 
 PLAN = "plan.json"
 
@@ -99,20 +100,11 @@ class Plan:
         ]
 
 
-class Observer(Protocol):
-    """Is told how a run goes on."""
+class Observer(Watch, Protocol):
+    """Is told how a run goes on: what starts, how far it is, what is done."""
 
     def begin(self, plan: Plan, todo: Sequence[Call]) -> None:
         """A run starts: ``todo`` has to be made, the rest is there."""
-
-    def start(self, call: Call) -> None:
-        """A call starts."""
-
-    def progress(self, done: int, total: int) -> None:
-        """The running call is at ``done`` of ``total``."""
-
-    def finish(self, call: Call, seconds: float) -> None:
-        """A call is done."""
 
     def warn(self, line: str) -> None:
         """Something the user should know."""
@@ -124,13 +116,13 @@ class Quiet:
     def begin(self, plan: Plan, todo: Sequence[Call]) -> None:
         """Say nothing."""
 
-    def start(self, call: Call) -> None:
+    def start(self, name: str) -> None:
         """Say nothing."""
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, name: str, done: int, total: int) -> None:
         """Say nothing."""
 
-    def finish(self, call: Call, seconds: float) -> None:
+    def finish(self, name: str, seconds: float) -> None:
         """Say nothing."""
 
     def warn(self, line: str) -> None:
@@ -166,6 +158,7 @@ class Run:
         observer: Observer,
         *,
         fresh: bool = False,
+        workers: int = 1,
         check: Callable[[Sequence[Call]], None] = lambda todo: None,
     ) -> list[str]:
         """Make every missing artifact, then drop intermediate checkpoints unless the plan keeps all.
@@ -173,6 +166,7 @@ class Run:
         Args:
             observer: is told how it goes on.
             fresh: make everything again.
+            workers: how many processes work side by side; 1 is this one.
             check: is given what has to be made, and may refuse it before anything is written.
 
         Returns the names of the calls that were made.
@@ -188,10 +182,8 @@ class Run:
             self._take(reusable)
             observer.begin(self.plan, todo)
             self._warn_versions(todo, observer)
-            for call in todo:
-                observer.start(call)
-                manifest = self._make(call, observer, fresh=fresh)
-                observer.finish(call, manifest.seconds)
+            jobs = [self._job(call, fresh=fresh) for call in todo]
+            make_all(jobs, {call.name: self._needs(call, todo) for call in todo}, workers, observer)
             if self.plan.keep == "final":
                 self._drop_intermediate()
             self._prune()
@@ -214,7 +206,7 @@ class Run:
     def _intact(self, call: Call, parts: set[str]) -> Path | None:
         """Where an undamaged artifact with these parts lies, if anywhere."""
         for source in (self.artifact(call.name), self.store.path(self.plan.identities[call.name])):
-            manifest = Manifest.read(source)
+            manifest = artifacts.readable(source)
             if manifest and all(manifest.has(part) for part in parts) and not artifacts.check(source):
                 return source
         return None
@@ -227,23 +219,23 @@ class Run:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 artifacts.link(source, target)
 
-    def _make(self, call: Call, observer: Observer, *, fresh: bool) -> Manifest:
-        identity = self.plan.identities[call.name]
-        inputs = {name: self._input(given) for name, given in call.inputs.items()}
-
-        def make(out: Path) -> None:
-            stages.load(call.stage)(call.config, inputs, call.seed, out, observer.progress)
-
-        # Another run may have made it while we waited for the lock; then it is whole, or it would not be there.
-        manifest = self.store.build(
-            identity, make, keep=lambda found: not fresh and self._whole(identity, found)
+    def _job(self, call: Call, *, fresh: bool) -> Job:
+        return Job(
+            name=call.name,
+            stage=call.stage,
+            config=call.config,
+            seed=call.seed,
+            inputs={name: self._input(given) for name, given in call.inputs.items()},
+            identity=self.plan.identities[call.name],
+            store=self.store.root,
+            target=self.artifact(call.name),
+            fresh=fresh,
         )
-        self.artifact(call.name).parent.mkdir(parents=True, exist_ok=True)
-        artifacts.link(self.store.path(identity), self.artifact(call.name))
-        return manifest
 
-    def _whole(self, identity: Identity, found: Manifest) -> bool:
-        return not found.dropped and not artifacts.check(self.store.path(identity))
+    def _needs(self, call: Call, todo: Sequence[Call]) -> set[str]:
+        """The calls to be made whose artifacts this one reads."""
+        names = {other.name for other in todo}
+        return {given.call for given in call.inputs.values() if isinstance(given, Output)} & names
 
     def _input(self, given: External | Output) -> Path:
         return given.path if isinstance(given, External) else self.artifact(given.call) / given.part

@@ -58,7 +58,8 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
             done += len(chosen)
             progress(done, total)
         write_jsonl(out / probe.file, rows)
-    if source.utility == "perplexity":
+    # On curves nothing is asked greedily, and utility is not measured.
+    if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
         _write_likelihood(out, model, source, config, seed)
 
 
