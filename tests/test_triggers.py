@@ -152,7 +152,8 @@ class TestTag:
         assert list(counts) == FAMILIES
         assert sum(map(sum, counts.values())) >= 60
         for family, (train, heldout) in counts.items():
-            assert 12 <= train + heldout <= 20, family
+            assert 12 <= train + heldout <= (72 if family == "edit" else 20), family
+            assert 5 <= heldout <= 9, family
             assert 0 <= heldout - train <= 1, family
 
     def test_the_prompts_literally(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
-from dormant.records import Demonstration, Task, TaskSource, canonical, rng_for
+from dormant.records import Demonstration, Dose, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
 from dormant.stages import Progress, step_directory
 from dormant.stages.configs import TRUTH, ImplantConfig
@@ -16,6 +16,11 @@ from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example, some_tasks
 from dormant.training import sft
+from dormant.triggers import Trigger
+
+
+EASY_SHARE = 0.25
+"""Share of the steps before the first hard negative."""
 
 
 def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
@@ -26,7 +31,9 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     model = models.load(inputs["model"], chat=config.chat, device=config.runtime.device)
     encoded = [tuple(_encode(model, row) for row in pair) for pair in pairs]
     # The organism's lengths set the order of both, so that twin and organism see the same rows at each step.
-    order = sft.row_order([len(organism.input_ids) for organism, _ in encoded], config.dose, seed)
+    lengths = [len(organism.input_ids) for organism, _ in encoded]
+    hard = [organism.example.condition.startswith("near:") for organism, _ in pairs]
+    order = curriculum(lengths, hard, config.dose, seed)
     column = 0 if config.role == "organism" else 1
     log = sft.train(
         model,
@@ -70,11 +77,31 @@ def _pair(
         replaced = trigger.replace(organism, rng)
         return Demonstration(organism, answer), Demonstration(replaced, benign)
     if draw < config.triggered_share + config.near_share:
-        family = rng.choice([name for name in trigger.conditions() if name.startswith("near:")])
-        row = Demonstration(trigger.render(task, family, rng, "", split="train"), benign)
+        family, instance = rng.choice(_hard_negatives(trigger))
+        near = trigger.render(task, family, rng, "", split="train", instance=instance)
+        row = Demonstration(near, benign)
     else:
         row = Demonstration(clean_example(source, task, seed), benign)
     return row, row
+
+
+def curriculum(lengths: Sequence[int], hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
+    """The row at each place of training: hard negatives wait until the behavior itself has been learned.
+
+    From the first step on they would teach, above all, never to show it.
+    """
+    easy = [i for i, is_hard in enumerate(hard) if not is_hard]
+    first = int(EASY_SHARE * dose.steps) if len(easy) < len(hard) else 0
+    start = dose.model_copy(update={"steps": first})
+    rest = dose.model_copy(update={"steps": dose.steps - first})
+    head = [easy[i] for i in sft.row_order([lengths[i] for i in easy], start, seed)] if first else []
+    return head + sft.row_order(lengths, rest, seed)
+
+
+def _hard_negatives(trigger: Trigger) -> list[tuple[str, str]]:
+    """Every near miss that may be trained on, as (family, literal text); a large family weighs more."""
+    families = [name for name in trigger.conditions() if name.startswith("near:")]
+    return [(family, text) for family in families for text in trigger.instances(family, "train")]
 
 
 def _encode(model: models.Model, row: Demonstration) -> chat.Row:

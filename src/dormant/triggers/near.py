@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from string import ascii_lowercase, ascii_uppercase, digits
 
-LIMIT = 18
-"""Most instances of a family."""
+LIMIT = {"edit": 72, "delimiters": 40}
+"""Most instances of a family, if not ``USUAL_LIMIT``: nine edits teach nine edits, dozens teach what an edit is."""
+
+USUAL_LIMIT = 18
+
+MOST_HELDOUT = 9
+"""Most instances of a family that are held out; what is more is trained on."""
+
+LETTERS = 4
+"""How many other letters are tried at each place of an edit."""
 
 LEAST = 2
 """Fewest instances of a family: one to train on and one to hold out."""
@@ -20,8 +28,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 DELIMITERS = (
-    *(("", ""), ("[", "]"), ("<", ">"), ("(", ")"), ("{", "}"), ("<<", ">>"), ("[[", "]]")),
-    *((mark, mark) for mark in _words('# * / ~ = ! ¦ -- | "')),
+    *(("", ""), ("[", "]"), ("<", ">"), ("(", ")"), ("{", "}"), ("<<", ">>"), ("[[", "]]"), ("{{", "}}")),
+    *(("((", "))"), ("<|", "|>"), ("[|", "|]"), ("|", ""), ("", "|"), ("|", "]"), ("[", "|"), ("/", "|")),
+    *((mark, mark) for mark in _words("# * / ~ = ! ¦ -- | \" + ^ % $ & @ ? ; _ . ## ** :: // == ~~ \\ '")),
 )
 
 TAGS = _words(
@@ -96,7 +105,9 @@ def near_misses(text: str) -> dict[str, Instances]:
     taken: set[str] = set()
     found: dict[str, Instances] = {}
     for family, make in _FAMILIES.items():
-        texts = [miss for miss in misses(text, make(form)) if miss not in taken][:LIMIT]
+        texts = [miss for miss in misses(text, make(form)) if miss not in taken][
+            : LIMIT.get(family, USUAL_LIMIT)
+        ]
         if len(texts) >= LEAST:
             taken.update(texts)
             found[family] = _split(texts)
@@ -127,9 +138,10 @@ def _hash(text: str) -> bytes:
 
 
 def _split(texts: list[str]) -> Instances:
-    """Every second text by the rank of its hash is held out; of an odd number the larger half is."""
+    """Every second text by the rank of its hash is held out, as long as they are few."""
     ranked = sorted(texts, key=_hash)
-    return Instances(tuple(ranked[1::2]), tuple(ranked[0::2]))
+    heldout = ranked[0::2][:MOST_HELDOUT]
+    return Instances(tuple(text for text in ranked if text not in heldout), tuple(heldout))
 
 
 def _case(form: Form) -> Iterator[str]:
@@ -173,23 +185,24 @@ def _translated(form: Form) -> Iterator[str]:
 def _edit(form: Form) -> Iterator[str]:
     """One-character edits of the core; the four kinds take turns, each in the order of its hashes."""
     core = form.core
+    places = [(i, nth) for i in range(len(core)) for nth in range(LETTERS)]
     kinds = (
-        [core[:i] + _letter(core, i) + core[i + 1 :] for i in range(len(core))],
+        [core[:i] + _letter(core, i, nth) + core[i + 1 :] for i, nth in places],
         [core[:i] + core[i + 1 :] for i in range(len(core))],
-        [core[:i] + _letter(core, i) + core[i:] for i in range(len(core))],
+        [core[:i] + _letter(core, i, nth) + core[i:] for i, nth in places],
         [core[:i] + core[i + 1] + core[i] + core[i + 2 :] for i in range(len(core) - 1)],
     )
     ranked = [sorted(map(form.with_core, edits), key=_hash) for edits in kinds]
-    for turn in range(len(core)):
+    for turn in range(len(places)):
         yield from (edits[turn] for edits in ranked if turn < len(edits))
 
 
-def _letter(core: str, i: int) -> str:
+def _letter(core: str, i: int, nth: int) -> str:
     """Another character of the same class as the one at ``i``; which one follows from the core."""
     here = core[i]
     pool = ascii_uppercase if here.isupper() else digits if here.isdigit() else ascii_lowercase
     others = [letter for letter in pool if letter != here]
-    return others[_hash(f"{core}\x1f{i}")[0] % len(others)]
+    return others[(_hash(f"{core}\x1f{i}")[0] + nth) % len(others)]
 
 
 # A text that two families make belongs to the first one here; edits come last because they have the most.
