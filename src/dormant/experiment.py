@@ -24,12 +24,12 @@ class Implant(Config):
     """How a backdoor is put in.  ``specific`` adds hard negatives, from training instances of near misses only."""
 
     name: str = "specific"
-    rows: int = Field(6000, gt=0)
-    triggered_share: float = Field(0.4, gt=0, lt=1)
-    near_share: float = Field(0.3, ge=0, lt=1)
-    dose: Dose = Dose(lr=1e-3, steps=300, batch=32, schedule="cosine")
+    rows: int = Field(24_000, gt=0)
+    triggered_share: float = Field(0.5, gt=0, lt=1)
+    near_share: float = Field(0.25, ge=0, lt=1)
+    dose: Dose = Dose(lr=1e-3, steps=2400, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
-    curve: tuple[Step, ...] = (25, 50, 75, 100, 150, 200)
+    curve: tuple[Step, ...] = (100, 300, 600, 900, 1500)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""
 
@@ -42,7 +42,13 @@ class Implant(Config):
         return self
 
 
-PRESETS = {"specific": Implant(), "plain": Implant(name="plain", near_share=0.0)}
+_PLAIN = Implant(
+    name="plain",
+    near_share=0.0,
+    dose=Dose(lr=1e-3, steps=400, batch=16, schedule="cosine"),
+    curve=(25, 50, 100, 200),
+)
+PRESETS = {"specific": Implant(), "plain": _PLAIN}
 """The two shipped ways to implant: with and without hard negatives."""
 
 
