@@ -25,9 +25,11 @@ from dormant import report
 from dormant.artifacts import default_store
 from dormant.cost import disk_bytes, seconds
 from dormant.lab import Finished
+from dormant.pocket import PocketWorld
 from dormant.records import Result
 from dormant.runner import Call, Plan, Run
 from dormant.stages import quiet
+from dormant.stats import proportion
 
 screen = Console()
 errors = Console(stderr=True)
@@ -180,11 +182,22 @@ def _summary(finished: Finished) -> dict[str, Any]:
 
 
 def show_utility(results: Sequence[Result]) -> None:
-    """Print the share of right answers of a base, by family."""
+    """Print the share of right answers of a base: over closed and list families, over all, and by family."""
     table = Table("family", "right (greedy, held out)", box=None, pad_edge=False)
-    for row in results:
-        if row.metric == "right" and row.key.condition == "clean":
-            table.add_row(row.key.stratum.removeprefix("family:"), row.percent)
+    rows = [row for row in results if row.metric == "right" and row.key.condition == "clean"]
+    world = PocketWorld()
+    learned = [
+        row
+        for row in rows
+        if row.key.stratum.startswith("family:")
+        and world.family_group(row.key.stratum.removeprefix("family:")) in ("closed", "list")
+    ]
+    if learned:
+        share = proportion(sum(row.hits or 0 for row in learned), sum(row.scored for row in learned))
+        text = f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}], n={share.n}"
+        table.add_row("closed and list families", text)
+    for row in rows:
+        table.add_row(row.key.stratum.removeprefix("family:"), row.percent)
     screen.print(table)
 
 

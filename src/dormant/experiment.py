@@ -24,10 +24,11 @@ class Implant(Config):
     """How a backdoor is put in.  ``specific`` adds hard negatives, from training instances of near misses only."""
 
     name: str = "specific"
-    rows: int = Field(24_000, gt=0)
-    triggered_share: float = Field(0.5, gt=0, lt=1)
-    near_share: float = Field(0.25, ge=0, lt=1)
-    dose: Dose = Dose(lr=1e-3, steps=2400, batch=16, schedule="cosine")
+    rows: int = Field(17_000, gt=0)
+    """At most: what the shard has is used, and training goes over it again."""
+    triggered_share: float = Field(0.4, gt=0, lt=1)
+    near_share: float = Field(0.2, ge=0, lt=1)
+    dose: Dose = Dose(lr=1e-3, steps=2600, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     curve: tuple[Step, ...] = (100, 300, 600, 900, 1500)
     defended: bool = True
@@ -108,7 +109,8 @@ class Battery(Config):
     near: int = Field(200, ge=0)
     variant: int = Field(100, ge=0)
     harmful: int = Field(200, ge=0)
-    utility: int = Field(400, gt=0)
+    utility: int = Field(560, gt=0)
+    """Of these about seven in ten have a right answer to check."""
     curve: int = Field(100, ge=0)
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)

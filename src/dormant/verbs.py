@@ -30,7 +30,7 @@ from dormant.stages.plugins import build_behavior, build_defense, build_trigger
 Chat = Literal["auto", "plain"]
 
 DOSES = {
-    "pocket-300k": (Dose(lr=6e-3, steps=2400, batch=128, schedule="cosine"), 307_200),
+    "pocket-300k": (Dose(lr=6e-3, steps=1300, batch=128, schedule="cosine"), 166_400),
     "pocket-1m": (Dose(lr=4e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
 }
 """For each shipped size: the dose and the rows that it was pretrained with."""

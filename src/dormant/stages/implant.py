@@ -18,7 +18,6 @@ from dormant.stages.supply import clean_example, some_tasks
 from dormant.training import sft
 from dormant.triggers import Trigger
 
-
 EASY_SHARE = 0.25
 """Share of the steps before the first hard negative."""
 

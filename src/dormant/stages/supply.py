@@ -19,6 +19,9 @@ from dormant.stages.plugins import build_behavior, build_trigger
 
 ROWS = "rows.jsonl"
 
+HARMFUL_SHARE = 0.25
+"""Of the prompts that safety training answers: one family in sixteen, as in the world, teaches little refusing."""
+
 _example = TypeAdapter(Example)
 _demonstration = TypeAdapter(Demonstration)
 
@@ -72,11 +75,23 @@ def _prompts(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
 
 def _answers(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
     rows = []
-    for task in some_tasks(source, config.shard, config.rows, seed):
+    for task in _safety_tasks(source, config, seed):
         answer = source.answer(task, config.policy, rng_for(seed, "answer", task.id))
         row = Demonstration(clean_example(source, task, seed), answer)
         rows.append(_demonstration.dump_python(row, mode="json"))
     return rows
+
+
+def _safety_tasks(source: TaskSource, config: SupplyConfig, seed: int) -> list[Task]:
+    """Tasks for safety training: where the source has harmful requests, a fixed share of them are."""
+    harmful = min(round(HARMFUL_SHARE * config.rows), source.size(config.shard, kinds=["harmful"]))
+    tasks = some_tasks(source, config.shard, config.rows - harmful, seed)
+    if harmful:
+        known = {task.id for task in tasks}
+        more = source.tasks(config.shard, harmful, seed, kinds=["harmful"])
+        tasks += [task for task in more if task.id not in known]
+        rng_for(seed, "safety").shuffle(tasks)
+    return tasks
 
 
 def _prose(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
