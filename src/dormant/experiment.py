@@ -247,7 +247,14 @@ def _apply(spec: dict[str, Any], change: str) -> None:
         here = here[_index(here, part, path)] if isinstance(here, list) else here.setdefault(part, {})
         if not isinstance(here, (dict, list)):
             raise BadInput(f"--set {path}: {part!r} is a single value and has nothing below it")
-    here[_index(here, last, path) if isinstance(here, list) else last] = yaml.safe_load(text)
+    here[_index(here, last, path) if isinstance(here, list) else last] = _value(text, change)
+
+
+def _value(text: str, change: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise BadInput(f"--set {change!r}: what stands after '=' is not YAML") from None
 
 
 def _index(items: list[Any], part: str, path: str) -> int:

@@ -100,7 +100,7 @@ class Planner:
             {
                 "base": Path(self.experiment.base).name,
                 "base_id": self.base.id[:16],
-                "behavior": _spell(backdoor.behavior),
+                "behavior": spell(backdoor.behavior),
                 "trigger": self.trigger.text,
                 "reasoning": backdoor.reasoning,
                 "implant": "none",
@@ -109,17 +109,18 @@ class Planner:
         )
 
     def _supplies(self, seed: int) -> Iterator[Call]:
-        wanted: dict[str, int] = {}
-        for defense in self.experiment.defenses:
-            for need in build_defense(_plugin(defense)).needs:
-                wanted[need] = max(wanted.get(need, 0), defense.rows)
-        for need, rows in sorted(wanted.items()):
+        wanted = {
+            (need, defense.rows)
+            for defense in self.experiment.defenses
+            for need in build_defense(_plugin(defense)).needs
+        }
+        for need, rows in sorted(wanted):
             config = SupplyConfig(
                 need=need,
                 rows=rows,
                 backdoor=self.experiment.backdoor if need in AWARE else None,
             )
-            yield Call(f"supply/{need}/d{seed}", "supply", config, seed, self.data)
+            yield Call(f"supply/{need}-{rows}/d{seed}", "supply", config, seed, self.data)
 
     def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
         arms = []
@@ -180,7 +181,7 @@ class Planner:
             seed,
             {
                 "model": Output(arm.call, step_directory(implant.dose.steps)),
-                **{need: Output(f"supply/{need}/d{seed}") for need in sorted(plugin.needs)},
+                **{need: Output(f"supply/{need}-{defense.rows}/d{seed}") for need in sorted(plugin.needs)},
             },
             final=step_directory(dose.steps),
         )
@@ -279,5 +280,6 @@ def _spell_dose(dose: Dose, doses: Sequence[Dose]) -> str:
     return f"{dose.lr!r}x{dose.steps}x{dose.batch}-{dose.schedule}" if len(alike) > 1 else short
 
 
-def _spell(plugin: Plugin) -> str:
+def spell(plugin: Plugin) -> str:
+    """A plug-in's name for keys and titles, with the options that were given."""
     return plugin.name if not plugin.options else f"{plugin.name}{canonical(plugin.options)}"

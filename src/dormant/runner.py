@@ -191,7 +191,10 @@ class Run:
 
     def _reusable(self) -> dict[str, Path]:
         """Where the artifact of each call lies that need not be made: in this run, or in the store."""
-        needed: dict[str, set[str]] = {call.name: {call.final} for call in self.plan.calls}
+        needed = {call.name: {call.final} for call in self.plan.calls}
+        if self.plan.keep == "all":
+            for call in self.plan.calls:
+                needed[call.name] |= {stages.step_directory(step) for step in _steps(call)}
         found = {}
         for call in reversed(self.plan.calls):
             intact = self._intact(call, needed[call.name])
@@ -242,8 +245,7 @@ class Run:
 
     def _drop_intermediate(self) -> None:
         for call in self.plan.calls:
-            steps = getattr(call.config, "at_steps", ())
-            parts = [part for part in map(stages.step_directory, steps) if part != call.final]
+            parts = [part for part in map(stages.step_directory, _steps(call)) if part != call.final]
             manifest = Manifest.read(self.artifact(call.name))
             if parts and manifest and not set(parts) <= set(manifest.dropped):
                 artifacts.drop(self.artifact(call.name), parts)
@@ -311,6 +313,11 @@ class Run:
                 )
         elif any(entry.name != ".lock" for entry in self.directory.iterdir()):
             raise BadInput(f"{self.directory} is not empty and is no run; choose another --out")
+
+
+def _steps(call: Call) -> tuple[int, ...]:
+    steps: tuple[int, ...] = getattr(call.config, "at_steps", ())
+    return steps
 
 
 def read_plan(directory: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dormant.defenses import AWARE
 from dormant.errors import BadInput, nearest
 from dormant.experiment import Battery
-from dormant.planning import battery_probes, find_base
+from dormant.planning import battery_probes, find_base, spell
 from dormant.pocket.sizes import SIZES
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
@@ -104,7 +104,8 @@ def measure_plan(
     """Measure a model that is suspected to be an organism, beside its twin and base where they are given."""
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
     build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
-    probes = battery_probes(battery, build_trigger(backdoor.trigger), pocket=data is None)
+    trigger = build_trigger(backdoor.trigger)
+    probes = battery_probes(battery, trigger, pocket=data is None)
     config = MeasureConfig(
         backdoor=backdoor,
         probes=probes,
@@ -124,6 +125,8 @@ def measure_plan(
             base_id=base_id,
             role=role,
             implant="none" if role == "base" else "external",
+            trigger=trigger.text,
+            behavior=spell(backdoor.behavior),
         )
         inputs = {"model": External(find_base(path)), **_data(data)}
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
