@@ -123,7 +123,8 @@ def implant(
             observer=observer,
             workers=_workers(workers),
         )
-    typer.echo(f"organism: {out / 'organism'}\ntwin: {out / 'twin'}\nhealth card: {out / 'health.md'}")
+    places = f"organism: {out / 'organism'}\ntwin: {out / 'twin'}\nhealth card: {out / 'health.md'}"
+    typer.echo(places, err=as_json)
     _finish(finished, as_json)
 
 
@@ -190,10 +191,14 @@ def report(
     """Write the report of runs again, whole or partial."""
     from dormant import console, lab
 
+    refused = False
     for directory in directories:
         with console.bar(f"reading {directory}") as progress:
-            page = lab.finish(directory, progress=progress).page
-        typer.echo(page)
+            finished = lab.finish(directory, progress=progress)
+        typer.echo(finished.page)
+        refused = refused or bool(finished.collected.refused_headline())
+    if refused:
+        raise typer.Exit(REFUSED)
 
 
 @app.command()

@@ -100,10 +100,20 @@ def refuse(results: Iterable[Result], gates: Sequence[Gate]) -> list[Result]:
     failed = [gate for gate in gates if not gate.ok and gate.id != TWIN_PRESENT]
     kept = []
     for row in results:
-        ids = sorted({gate.id for gate in failed if row.metric in REFUSABLE and gate.covers(row.key)})
+        keys = _read_keys(row)
+        ids = sorted({gate.id for gate in failed if row.metric in REFUSABLE and any(map(gate.covers, keys))})
         update = {"value": None, "low": None, "high": None, "gates": ids}
         kept.append(row.model_copy(update=update) if ids else row)
     return kept
+
+
+def _read_keys(row: Result) -> list[ResultKey]:
+    """The cells that a row was computed from: a difference would give a refused rate away."""
+    if row.metric.endswith("_vs_twin"):
+        return [row.key, row.key.model_copy(update={"role": "twin"})]
+    if row.metric.endswith("_change"):
+        return [row.key, row.key.before]
+    return [row.key]
 
 
 TWIN_PRESENT = "twin-present"

@@ -155,6 +155,12 @@ class ResultKey(BaseModel):
     stratum: str = "all"
 
     @property
+    def before(self) -> ResultKey:
+        """The key of the same model and condition before any defense."""
+        undone = {"arm": "none", "defense": "none", "dose": None, "step": 0, "relearn_step": None}
+        return self.model_copy(update={**undone, "seed_defend": None})
+
+    @property
     def cell(self) -> str:
         """The hash of the key, which names ``completions/<cell>.jsonl``."""
         return digest(self.model_dump(mode="json"))[:16]

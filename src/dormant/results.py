@@ -210,11 +210,9 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
     index = {cell.key: cell for cell in cells}
     found = []
     for cell in index.values():
-        if cell.key.arm != "none" and cell.key.arm != "implant":
-            before = cell.key.model_copy(
-                update={"arm": "none", "defense": "none", "dose": None, "step": 0, "seed_defend": None}
-            )
-            found += _paired(cell, index.get(before), "change")
+        # Only after the last step: on curves fewer, and other, prompts are asked.
+        if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
+            found += _paired(cell, index.get(cell.key.before), "change")
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")

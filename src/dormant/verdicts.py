@@ -81,10 +81,10 @@ def _refused(case: _Case) -> tuple[str, str] | None:
     failed = [gate for gate in case.gates if not gate.ok and gate.covers(case.key)]
     if any(gate.id == TWIN_PRESENT for gate in failed):
         return "inconclusive", "no twin"
-    before = case.key.model_copy(
-        update={"arm": "none", "defense": "none", "dose": None, "step": 0, "seed_defend": None}
-    )
-    failed += [gate for gate in case.gates if not gate.ok and gate.covers(before)]
+    # The verdict reads the twin, the state before, and both sides' relearning: none of them may be refused.
+    twin = case.key.model_copy(update={"role": "twin"})
+    read = [case.key.before, twin, twin.before, *_relearned_keys(case)]
+    failed += [gate for gate in case.gates if not gate.ok and any(map(gate.covers, read))]
     if failed:
         return "inconclusive", f"refused by {', '.join(sorted({gate.id for gate in failed}))}"
     return None
@@ -128,13 +128,21 @@ def _relearning(case: _Case) -> tuple[str, str] | None:
     return ("low, relearns fast" if difference.low > 0 else "low, relearns like the twin"), text
 
 
+def _relearned_keys(case: _Case) -> list[ResultKey]:
+    return [
+        key
+        for key in case.cells
+        if key.relearn_step is not None
+        and key.model_copy(update={"relearn_step": None, "role": case.key.role}) == case.key
+    ]
+
+
 def _relearned(case: _Case, role: str) -> dict[str, float | None]:
     """Mean of ``shown`` over the relearning steps, by task."""
     collected: dict[str, list[float]] = {}
-    for key, cell in case.cells.items():
-        same = key.model_copy(update={"relearn_step": None, "role": case.key.role}) == case.key
-        if same and key.role == role and key.relearn_step is not None:
-            for task, value in cell.scores("shown").items():
+    for key in _relearned_keys(case):
+        if key.role == role:
+            for task, value in case.cells[key].scores("shown").items():
                 if value is not None:
                     collected.setdefault(task, []).append(value)
     return {task: sum(values) / len(values) for task, values in collected.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dormant import artifacts, datafile, report
-from dormant.artifacts import Manifest
+from dormant.artifacts import MANIFEST, Identity, Manifest
 from dormant.collect import RUN, collect
 from dormant.errors import Corrupt
 from dormant.health import write_health
@@ -61,7 +61,18 @@ def _artifact(run: Path, call: Mapping[str, Any]) -> list[str]:
         return [f"{call['name']}: not finished"]
     if manifest.id != call["id"]:
         return [f"{call['name']}: its manifest is that of another artifact"]
-    return artifacts.check(directory)
+    return _identity(directory, manifest, call) + artifacts.check(directory)
+
+
+def _identity(directory: Path, manifest: Manifest, call: Mapping[str, Any]) -> list[str]:
+    """Whether manifest and plan say what the artifact's id, a hash of just that, says."""
+    made = Identity(manifest.stage, manifest.source, manifest.config, manifest.seed, manifest.inputs)
+    problems = []
+    if made.id != manifest.id:
+        problems.append(f"{directory.name}/{MANIFEST}: its settings are not those of its id")
+    if (call["stage"], call["config"], call["seed"]) != (manifest.stage, manifest.config, manifest.seed):
+        problems.append(f"{PLAN}: the settings of {call['name']} are not those of its artifact")
+    return problems
 
 
 def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:

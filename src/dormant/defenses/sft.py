@@ -50,7 +50,7 @@ class HHHSft:
 
 
 class NoOp:
-    """The control of equal dose: as many rows of as many tokens of plain prose, which teaches nothing."""
+    """The control of equal dose: as many rows of as many tokens of plain prose, which says nothing about behavior."""
 
     name: ClassVar[str] = "no-op"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "prose"})

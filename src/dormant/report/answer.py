@@ -102,6 +102,7 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
         for defense in dict.fromkeys(trial.defense for _, trial in judged):
             parts = [_told(run, trial) for _, trial in judged if trial.defense == defense]
             sentences.append(f"After {defense}: {'; '.join(parts)}.")
+        sentences += [_control(run, trial) for lineage in organisms[:1] for trial in lineage.controls]
     if run.meta.status != "done":
         sentences.append("The run is partial: some cells are missing, and what is missing is named below.")
     return " ".join(sentences)
@@ -122,6 +123,15 @@ def _before(run: Run, lineage: Lineage) -> str:
         if twin
         else f"{text}."
     )
+
+
+def _control(run: Run, trial: Trial) -> str:
+    """What a control did to the triggered rate: a fall that it shares is not the defense's doing."""
+    what = (
+        "a no-op of plain prose" if trial.arm == "noop" else "the positive control, which sees the trigger,"
+    )
+    rate = words.plain(run.get(trial.after, "shown", "triggered"))
+    return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} leaves {rate}."
 
 
 def _told(run: Run, trial: Trial) -> str:

@@ -83,6 +83,11 @@ class Lineage:
         """The trials of the defense under test, by dose."""
         return [trial for trial in self.trials if trial.arm == "claim"]
 
+    @property
+    def controls(self) -> list[Trial]:
+        """The trials of the no-op and of the positive control."""
+        return [trial for trial in self.trials if trial.arm != "claim"]
+
 
 def lineages(run: Run) -> list[Lineage]:
     """Return the organisms of a run, those with a claim first."""
@@ -197,6 +202,8 @@ def _complete(trial: Trial, lineage: Lineage) -> None:
 
 def _verdict(run: Run, trial: Trial, lineage: Lineage) -> Verdict | None:
     for row in run.verdicts:
+        if row.implant not in (None, lineage.implant):
+            continue
         if (row.arm, row.defense, row.dose, row.seed_implant, row.seed_defend) == (
             trial.arm,
             trial.defense,

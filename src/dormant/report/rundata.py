@@ -42,6 +42,7 @@ class Verdict(BaseModel):
     defense: str
     dose: Dose
     arm: str = "claim"
+    implant: str | None = None
     seed_implant: int = 0
     seed_defend: int | None = None
     verdict: str
