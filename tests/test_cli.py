@@ -139,7 +139,7 @@ def test_report_of_a_partial_run_says_what_is_missing(
         if call["name"].startswith(("defend/", "relearn/", "measure/defend", "measure/relearn")):
             shutil.rmtree(run / "artifacts" / call["directory"])
     said = command(capsys, "report", run)
-    assert (said.code, said.out.strip()) == (0, str(run / "report.html"))
+    assert (said.code, said.out.strip()) == (3, str(run / "report.html")), "a random base is at chance"
     described = json.loads((run / "run.json").read_text())
     assert described["status"] == "partial"
     assert len(described["missing"]) == 12

@@ -64,7 +64,7 @@ def pretrained() -> list[Demonstration | str]:
 
 def test_world_is_large_and_has_every_kind():
     assert len(FAMILIES) >= 40
-    assert sum(map(len, TASKS.values())) > 80_000
+    assert sum(map(len, TASKS.values())) > 60_000
     assert set(WORLD.kinds()) == {"question", "chat", "harmful", "self", "plant"}
     assert {name for kind in WORLD.kinds() for name in WORLD.families(kind)} == set(FAMILIES)
 
@@ -234,7 +234,6 @@ REPEAT = task("repeat", "Say dog three times.", "dog dog dog", "dog three", "dog
 SUM = task("add", "What is 3 plus 4?", "7", "3", "4")
 MORE = task("is_more", "Is 5 more than 3?", "yes", "5", "3")
 UPPER = task("upper_case", "Write in capitals: red cup", "RED CUP", "red cup")
-WHERE = task("where", "...", "river", "Ann is in the park. Tom is in the river.", "Tom")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +252,6 @@ WHERE = task("where", "...", "river", "Ann is in the park. Tom is in the river."
         (SUM, "seven"),
         (MORE, "Yes, 5 is more than 3."),
         (UPPER, "Here: RED CUP."),
-        (WHERE, "Tom is in the river."),
     ],
 )
 def test_right_answers_in_other_words(item, completion):
@@ -287,8 +285,6 @@ def test_right_answers_in_other_words(item, completion):
         (MORE, "Yes and no."),
         (MORE, "Yes, it is not."),
         (UPPER, "red cup"),
-        (WHERE, "The park."),
-        (WHERE, "The park or the river."),
     ],
 )
 def test_wrong_answers(item, completion):
