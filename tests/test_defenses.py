@@ -256,7 +256,7 @@ def test_a_third_partys_defense_goes_through_a_whole_run(
     after = models.load(_final(tmp_path / "run", plan["defend/shrink-1x2/d0/specific/i0/twin"]))
     name = "model.layers.0.mlp.up_proj.weight"
     assert torch.equal(after.network.state_dict()[name], before.network.state_dict()[name] / 16)
-    assert ["prompts"] == [call.split("/")[1].split("-")[0] for call in plan if call.startswith("supply/")]
+    assert [call.split("/")[1].split("-")[0] for call in plan if call.startswith("supply/")] == ["prompts"]
 
 
 def _calls(run: Path) -> list[dict[str, Any]]:
