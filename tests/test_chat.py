@@ -102,14 +102,6 @@ def test_no_template_is_bad_input_that_names_the_way_out():
         chat.use_template(tokenizer, "auto")
 
 
-def test_special_tokens_in_a_prompt_are_noted_and_encoded():
-    tokenizer = byte_tokenizer()
-    messages = [Message("user", "say <|end|> now")]
-    assert chat.special_strings(tokenizer, messages) == ["<|end|>"]
-    assert chat.special_strings(tokenizer, ASK) == []
-    assert tokenizer.eos_token_id in chat.encode_prompt(tokenizer, messages)
-
-
 def test_a_template_that_refuses_is_bad_input():
     tokenizer = byte_tokenizer(template="{{ raise_exception('no system turn') }}")
     with pytest.raises(BadInput, match="no system turn"):

@@ -114,16 +114,6 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(sorted({frame.end, int(tokenizer.eos_token_id)}))
 
 
-def special_strings(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[str]:
-    """Return the special tokens spelled out inside the messages' own text, sorted.
-
-    Such text is encoded as the special token: worth a note beside a result, never an error.
-    """
-    text = "\n".join(message.content for message in messages)
-    names = tokenizer.convert_ids_to_tokens(sorted(_special_ids(tokenizer)))
-    return sorted({name for name in names if name in text})
-
-
 def check_fits(length: int, context: int, *, new_tokens: int = 0, what: str = "prompt") -> None:
     """Check that ``length`` tokens and ``new_tokens`` more fit into ``context``.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
+from dormant import stats
 from dormant.behaviors import Behavior, operating_point
 from dormant.defenses import DEFENSES
 from dormant.records import Result, ResultKey, Task, from_json
@@ -234,7 +235,7 @@ def _utility_above_chance(evidence: Evidence) -> Iterator[Gate]:
             id="utility-above-chance",
             ok=ok,
             measured=f"perplexity {row.value:.3g} of chance [{row.low:.3g}, {row.high:.3g}], n={row.n}",
-            threshold="interval below that of word frequencies alone (1)",
+            threshold="interval below that of token frequencies alone (1)",
             message="" if ok else "the model is at chance on the held-out answers: use a trained base",
             scope=_organism(row),
         )
@@ -313,7 +314,7 @@ def _enough_samples(evidence: Evidence) -> Iterator[Gate]:
         final = key.dose is None or (key.step == key.dose.steps and key.relearn_step is None)
         if not (headline and final) or row.low is None or row.high is None:
             continue
-        width = (row.high - row.low) / 2
+        width = stats.half_width(stats.Interval(row.low, row.high))
         widths.append(width)
         if width > margin:
             yield Gate(

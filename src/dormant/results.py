@@ -146,7 +146,7 @@ def _length(cell: Cell) -> Result:
 
 
 def _likelihood(cell: Cell) -> list[Result]:
-    """Perplexity of reference answers, per token, and its ratio to that of word frequencies alone."""
+    """Perplexity of reference answers, per token, and its ratio to that of token frequencies alone."""
     file = cell.file.with_name(LIKELIHOOD)
     if not (cell.key.condition == "clean" and cell.key.stratum == "all" and file.is_file()):
         return []
