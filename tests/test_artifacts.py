@@ -73,7 +73,7 @@ def test_a_killed_stage_leaves_nothing_that_looks_finished_and_finds_its_own_wor
 
     with pytest.raises(KeyboardInterrupt):
         store.build(IDENTITY, killed, keep=lambda _: True)
-    assert store.find(IDENTITY) is None
+    assert Manifest.read(store.path(IDENTITY)) is None
 
     def resumed(out: Path) -> None:
         assert (out / RESUME / "checkpoint").read_text() == "half"
@@ -101,7 +101,7 @@ def test_a_damaged_manifest_is_not_read_as_unfinished(store: Store) -> None:
     store.build(IDENTITY, fill, keep=lambda _: True)
     (store.path(IDENTITY) / MANIFEST).write_text("{")
     with pytest.raises(Corrupt):
-        store.find(IDENTITY)
+        Manifest.read(store.path(IDENTITY))
 
 
 def test_dropped_parts_are_noted_and_their_absence_is_no_damage(store: Store) -> None:

@@ -46,11 +46,11 @@ def supplies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second model, as a twin is to an organism: same shape, other weights."""
-    from dormant.pocket.tokenizer import FOLDER
+    from dormant.pocket.bases import TOKENIZER
 
     directory = tmp_path_factory.mktemp("other") / "model"
     model = models.new(
-        FOLDER, seed=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+        TOKENIZER, seed=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
     )
     models.save(model, directory)
     return directory

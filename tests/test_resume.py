@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dormant.runner import read_plan
 from tiny_runs import Said, command, end, facts, small, start, tree
 
 REFUSED = 3
@@ -148,8 +149,13 @@ def at_a_checkpoint(victim: Victim, process: subprocess.Popen[str] | None = None
 
 
 @pytest.mark.parametrize(
-    "pattern",
-    ["implant-*/steps/*/model.safetensors", "measure-*/clean--all.jsonl", "defend-*/manifest.json"],
+    ("call", "pattern"),
+    [
+        ("implant/specific/i0/organism", "steps/*/model.safetensors"),
+        # Of a model that is still there: to measure a dropped checkpoint again, its training has to be redone.
+        ("measure/base", "clean--all.jsonl"),
+        ("defend/", "manifest.json"),
+    ],
 )
 def test_what_was_damaged_is_made_again_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
@@ -157,11 +163,13 @@ def test_what_was_damaged_is_made_again_and_nothing_else(
     finished: Path,
     own_store: Path,
     tmp_path: Path,
+    call: str,
     pattern: str,
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    damaged = sorted((out / "artifacts").glob(pattern))[0]
+    made = next(made for made in read_plan(out)["calls"] if made["name"].startswith(call))
+    (damaged,) = (out / "artifacts" / made["directory"]).glob(pattern)
     damaged.write_bytes(damaged.read_bytes()[:-9])
     said = command(capsys, *small(base), "--out", out)
     assert said.code == REFUSED, said.err

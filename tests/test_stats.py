@@ -94,11 +94,18 @@ def test_paired_difference_uses_the_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [([], []), ([1.0], [1.0, 0.0]), ([0.5], [1.0]), ([math.nan], [1.0])]
+    ("before", "after"), [([], []), ([1.0], [1.0, 0.0]), ([1.5], [1.0]), ([math.nan], [1.0])]
 )
 def test_paired_difference_refuses_other_data(before: list[float], after: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"pairs need|0/1"):
+    with pytest.raises(ValueError, match=r"pairs need|from 0 to 1"):
         stats.paired_difference(before, after)
+
+
+def test_shares_of_tries_count_as_shares_of_pairs() -> None:
+    thirds = stats.paired_difference([0.0] * 30, [1 / 3] * 30)
+    whole = stats.paired_difference([0.0] * 30, [1.0] * 10 + [0.0] * 20)
+    assert thirds.value == pytest.approx(1 / 3)
+    assert (thirds.low, thirds.high) == pytest.approx((whole.low, whole.high))
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60))

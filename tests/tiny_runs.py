@@ -117,11 +117,11 @@ def facts(run: Path) -> dict[str, bytes]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer model with the pocket world's tokenizer, saved."""
     from dormant import models
-    from dormant.pocket.tokenizer import FOLDER
+    from dormant.pocket.bases import TOKENIZER
 
     directory = tmp_path_factory.mktemp("bases") / "random"
     model = models.new(
-        FOLDER, seed=0, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+        TOKENIZER, seed=0, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
     )
     models.save(model, directory)
     return directory

@@ -99,10 +99,6 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def find(self, identity: Identity) -> Manifest | None:
-        """Return the manifest of a finished artifact, or None."""
-        return Manifest.read(self.path(identity))
-
     def path(self, identity: Identity) -> Path:
         """Where the artifact lies, finished or not."""
         return self.root / identity.directory
@@ -154,7 +150,7 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"waiting: another run is making {identity.directory}", flush=True)
+            print(f"waiting: another run is making {identity.directory}", file=sys.stderr, flush=True)
             lock.acquire()
         try:
             yield
@@ -221,7 +217,12 @@ def external_id(path: Path) -> str:
     """The id of an input from outside: the hash of its bytes (all files of a directory, or one file)."""
     if path.is_file():
         return hash_file(path)
-    return digest({name: hash_file(path / name) for name in _files(path)})
+    return digest(hashes(path))
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    """The hash of every file below a directory, by relative path; none where there is no directory."""
+    return {name: hash_file(directory / name) for name in _files(directory)}
 
 
 def hash_file(path: Path) -> str:
@@ -316,7 +317,7 @@ def _describe(identity: Identity, directory: Path, seconds: float) -> Manifest:
         seed=identity.seed,
         inputs=dict(identity.inputs),
         versions=versions(),
-        files={name: hash_file(directory / name) for name in _files(directory)},
+        files=hashes(directory),
         seconds=round(seconds, 2),
     )
 

@@ -81,14 +81,13 @@ def pretrain(
     size: Annotated[str, typer.Argument(help="pocket-300k or pocket-1m")], out: Out, seed: Seed = 0
 ) -> None:
     """Train a pocket base from nothing and report what it can do, by family."""
-    from dormant import console, lab
+    from dormant import console
     from dormant.verbs import pretrain_plan
 
     plan = pretrain_plan(size, seed=seed)
     finished = _run(plan, out)
-    base = lab.expose(plan, out, "pretrain", "base")
     console.show_utility(finished.collected.results)
-    typer.echo(f"base: {base}")
+    typer.echo(f"base: {out / 'base'}")
 
 
 @app.command()
@@ -159,7 +158,7 @@ def defend(
     )
     with _observer(out) as observer:
         lab.execute(plan, out, observer=observer)
-    typer.echo(f"defended model: {lab.expose(plan, out, 'defend', 'model')}")
+    typer.echo(f"defended model: {out / 'model'}")
 
 
 @app.command()

@@ -27,8 +27,8 @@ class Implant(Config):
     rows: int = Field(17_000, gt=0)
     """At most: what the shard has is used, and training goes over it again."""
     triggered_share: float = Field(0.4, gt=0, lt=1)
-    near_share: float = Field(0.2, ge=0, lt=1)
-    dose: Dose = Dose(lr=1e-3, steps=2600, batch=16, schedule="cosine")
+    near_share: float = Field(0.25, ge=0, lt=1)
+    dose: Dose = Dose(lr=7e-4, steps=2600, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     curve: tuple[Step, ...] = (100, 300, 600, 900, 1500)
     defended: bool = True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from dormant import report
-from dormant.artifacts import default_store, link
+from dormant.artifacts import default_store
 from dormant.collect import Collected, collect
 from dormant.experiment import Experiment, Implant
 from dormant.health import write_health
@@ -98,15 +98,7 @@ def implant(
         implants=(implant or Implant(),),
         relearning=None,
     )
-    plan = make_plan(experiment)
-    finished = run_plan(plan, Path(out), observer=observer, workers=workers)
-    for role in ("organism", "twin"):
-        expose(plan, Path(out), f"implant/{experiment.implants[0].name}/i0/{role}", role)
-    return finished
-
-
-def expose(plan: Plan, out: Path, call: str, name: str) -> Path:
-    """Give the final model of a call a plain name in the run directory (hard links, no copy)."""
-    final = next(step.final for step in plan.calls if step.name == call)
-    link(out / "artifacts" / plan.identities[call].directory / final, out / name)
-    return out / name
+    name = experiment.implants[0].name
+    exposed = {role: f"implant/{name}/i0/{role}" for role in ("organism", "twin")}
+    plan = replace(make_plan(experiment), exposed=exposed)
+    return run_plan(plan, Path(out), observer=observer, workers=workers)

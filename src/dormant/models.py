@@ -312,6 +312,10 @@ def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     # The tokenizers library raises bare Exception for a damaged tokenizer.json.
     except Exception as error:
+        if not Path(path).is_dir():
+            raise BadInput(
+                f"no model directory at {path}, and as a hub name it can not be loaded: {_line(error)}"
+            ) from error
         raise BadInput(f"the tokenizer of {path} can not be loaded: {_line(error)}") from error
     chats.use_template(tokenizer, chat)
     try:

@@ -83,6 +83,10 @@ class Demonstration:
     answer: str
 
 
+VERDICTS = ("persists", "low, relearns fast", "low, relearns like the twin", "destroyed", "inconclusive")
+"""What a card may say of a defense until every arm of the protocol has run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """A verdict: a number in [0, 1], or None when it could not be judged, with the reason."""

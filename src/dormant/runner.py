@@ -66,6 +66,8 @@ class Plan:
     calls: Sequence[Call]
     spec: Mapping[str, Any]
     keep: str = "final"
+    exposed: Mapping[str, str] = field(default_factory=dict)
+    """Plain names in the run directory for the final models of calls: ``{"organism": call}``."""
     identities: dict[str, Identity] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,6 +186,7 @@ class Run:
             self._warn_versions(todo, observer)
             jobs = [self._job(call, fresh=fresh) for call in todo]
             make_all(jobs, {call.name: self._needs(call, todo) for call in todo}, workers, observer)
+            self._expose()
             if self.plan.keep == "final":
                 self._drop_intermediate()
             self._prune()
@@ -251,6 +254,14 @@ class Run:
                 artifacts.drop(self.artifact(call.name), parts)
                 self.store.drop(self.plan.identities[call.name], parts)
 
+    def _expose(self) -> None:
+        """Give models their plain names: hard links, no copies."""
+        for name, call in self.plan.exposed.items():
+            artifacts.link(self.artifact(call) / self._final(call), self.directory / name)
+
+    def _final(self, name: str) -> str:
+        return next(call.final for call in self.plan.calls if call.name == name)
+
     def _prune(self) -> None:
         """Remove artifacts of an older version of this plan; the store still has them."""
         wanted = {identity.directory for identity in self.plan.identities.values()}
@@ -297,6 +308,9 @@ class Run:
             "spec": self.plan.spec,
             "keep": self.plan.keep,
             "calls": self.plan.describe(),
+            "exposed": {
+                name: {"call": call, "part": self._final(call)} for name, call in self.plan.exposed.items()
+            },
         }
         artifacts.write_atomic(self.directory / PLAN, canonical(plan) + "\n")
 

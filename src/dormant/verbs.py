@@ -10,6 +10,7 @@ from dormant.defenses import AWARE
 from dormant.errors import BadInput, nearest
 from dormant.experiment import Battery
 from dormant.planning import battery_probes, find_base, spell
+from dormant.pocket.bases import TOKENIZER
 from dormant.pocket.sizes import SIZES
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
@@ -48,10 +49,11 @@ def pretrain_plan(size: str, *, seed: int = 0, runtime: Runtime | None = None) -
     probes = (Probe(condition="clean", n=400, greedy=2000),)
     measure = MeasureConfig(backdoor=Backdoor(), probes=probes, runtime=runtime)
     calls = [
-        Call("pretrain", "pretrain", config, seed, {}, final=final),
+        Call("pretrain", "pretrain", config, seed, {"tokenizer": External(TOKENIZER)}, final=final),
         Call("measure", "measure", measure, 0, {"model": Output("pretrain", final)}, key=key),
     ]
-    return Plan(calls, _spec("pretrain", base=size, seed=seed, runtime=runtime))
+    spec = _spec("pretrain", base=size, seed=seed, runtime=runtime)
+    return Plan(calls, spec, exposed={"base": "pretrain"})
 
 
 def defend_plan(
@@ -87,7 +89,8 @@ def defend_plan(
     config = DefendConfig(defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime)
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=model, defense=defense, dose=dose, rows=rows, seed=seed, data=data)
-    return Plan(calls, {**spec, "backdoor": backdoor.model_dump(mode="json")})
+    spec["backdoor"] = backdoor.model_dump(mode="json")
+    return Plan(calls, spec, exposed={"model": "defend"})
 
 
 def measure_plan(

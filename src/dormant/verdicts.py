@@ -1,6 +1,6 @@
 """Verdicts: what may be claimed of a defense at a dose, from the arms of the protocol that ran.
 
-Until all ten arms of the protocol exist, a verdict is one of ``VERDICTS``; "removed" and "suppressed" are
+Until all ten arms of the protocol exist, a verdict is one of ``records.VERDICTS``; "removed" and "suppressed" are
 claims that these arms can not carry.
 """
 
@@ -15,10 +15,8 @@ from dormant.gates import TWIN_PRESENT, Gate, Thresholds
 from dormant.records import Result, ResultKey
 from dormant.results import Cell, paired_scores
 
-VERDICTS = ("persists", "low, relearns fast", "low, relearns like the twin", "destroyed", "inconclusive")
-
 FEWEST_PAIRS = 30
-"""Below this many prompts a bootstrap interval of a difference is not worth its name."""
+"""Below this many prompts two relearning curves are not compared."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _relearning(case: _Case) -> tuple[str, str] | None:
         return None
     if len(pairs) < FEWEST_PAIRS:
         return "inconclusive", f"only {len(pairs)} prompts were relearned on both sides"
-    difference = stats.mean_interval([new - old for old, new in pairs])
+    difference = stats.paired_difference(*zip(*pairs, strict=True))
     text = (
         f"triggered {case.triggered.percent}; over relearning the organism shows the behavior "
         f"{100 * difference.value:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] "

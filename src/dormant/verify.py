@@ -47,6 +47,7 @@ def verify(run: Path, progress: Progress = quiet) -> list[str]:
         if call["key"]:
             problems += judge(artifact_path(run, call), call)
         progress(done, len(plan["calls"]))
+    problems += _exposed(run, plan)
     # A damaged artifact may not even be readable: its numbers can not be computed again.
     return problems or list(_derived(run))
 
@@ -73,6 +74,17 @@ def _identity(directory: Path, manifest: Manifest, call: Mapping[str, Any]) -> l
     if (call["stage"], call["config"], call["seed"]) != (manifest.stage, manifest.config, manifest.seed):
         problems.append(f"{PLAN}: the settings of {call['name']} are not those of its artifact")
     return problems
+
+
+def _exposed(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
+    """Compare models under plain names (``organism/``) with the artifacts that they are."""
+    calls = {call["name"]: call for call in plan["calls"]}
+    for name, what in plan.get("exposed", {}).items():
+        made = artifacts.hashes(artifact_path(run, calls[what["call"]]) / what["part"])
+        found = artifacts.hashes(run / name)
+        for file in sorted(made.keys() | found.keys()):
+            if made.get(file) != found.get(file):
+                yield f"{name}/{file}: differs from its artifact"
 
 
 def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:

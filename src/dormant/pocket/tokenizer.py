@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from dormant.pocket.bases import TOKENIZER
 from dormant.pocket.corpus import demonstrate
 from dormant.pocket.sample_text import python_snippet, scratchpad
 from dormant.pocket.words import LIST_WORDS, LONG_WORDS, NUMBER_WORDS, SORTED_WORDS
@@ -41,9 +42,6 @@ CONFIG = {
     "padding_side": "right",
     "clean_up_tokenization_spaces": False,
 }
-
-FOLDER = Path(__file__).with_name("tokenizer")
-"""Where the trained tokenizer ships; load it with ``transformers.AutoTokenizer.from_pretrained``."""
 
 _DIALOGUES, _PASSAGES, _SNIPPETS, _SCRATCHPADS, _WORD_LISTS = 20_000, 1_000, 600, 1_500, 3_000
 _WORDS = tuple(dict.fromkeys(LIST_WORDS + LONG_WORDS + NUMBER_WORDS + SORTED_WORDS))
@@ -90,4 +88,4 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    save(train(), FOLDER)
+    save(train(), TOKENIZER)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dormant.artifacts import write_atomic
 from dormant.report import protocol, rundata, sheets
 
 if TYPE_CHECKING:
@@ -69,5 +70,5 @@ def summary(run_dir: Path) -> RenderableType:
 
 
 def _save(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_atomic(path, text)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dormant.records import Result, ResultKey
@@ -100,7 +101,9 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
         sentences.append(_counted(judged))
     else:
         for defense in dict.fromkeys(trial.defense for _, trial in judged):
-            parts = [_told(run, trial) for _, trial in judged if trial.defense == defense]
+            told = [(lineage, trial) for lineage, trial in judged if trial.defense == defense]
+            whose = _whose(told)
+            parts = [whose(lineage, trial) + _told(run, trial) for lineage, trial in told]
             sentences.append(f"After {defense}: {'; '.join(parts)}.")
         sentences += [_control(run, trial) for lineage in organisms[:1] for trial in lineage.controls]
     if run.meta.status != "done":
@@ -132,6 +135,19 @@ def _control(run: Run, trial: Trial) -> str:
     )
     rate = words.plain(run.get(trial.after, "shown", "triggered"))
     return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} leaves {rate}."
+
+
+def _whose(told: list[tuple[Lineage, Trial]]) -> Callable[[Lineage, Trial], str]:
+    """Return what names the organism and the seed of a claim, as far as a run has several."""
+    several = len({lineage.label for lineage, _ in told}) > 1
+
+    def name(lineage: Lineage, trial: Trial) -> str:
+        same = {other.seed_defend for _, other in told if other.dose == trial.dose}
+        parts = [f"the {lineage.label} organism"] * several
+        parts += [f"seed {trial.seed_defend} of defending"] * (len(same) > 1)
+        return f"({', '.join(parts)}) " if parts else ""
+
+    return name
 
 
 def _told(run: Run, trial: Trial) -> str:

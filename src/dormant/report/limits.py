@@ -40,10 +40,10 @@ def limits(run: Run, organisms: list[Lineage]) -> list[str]:
 
 def _seeds(organisms: list[Lineage]) -> str:
     implant = len({lineage.seed_implant for lineage in organisms}) or 1
-    defend = (
-        len({trial.seed_defend for lineage in organisms for trial in lineage.claims}) if organisms else 0
-    ) or 1
-    count = f"{_times(implant, 'seed')} of implanting and {_times(defend, 'seed')} of defending".capitalize()
+    defend = len({trial.seed_defend for lineage in organisms for trial in lineage.claims})
+    parts = [f"{_times(implant, 'seed')} of implanting"]
+    parts += [f"{_times(defend, 'seed')} of defending"] if defend else []
+    count = " and ".join(parts).capitalize()
     if implant == 1 or defend == 1:
         return (
             f"{count}: intervals are over prompts and completions, not over training runs; "
@@ -60,12 +60,13 @@ def missing_arms(organisms: list[Lineage]) -> list[str]:
     """The arms of the protocol that the run has no numbers for, in the protocol's order."""
     claims = [trial for lineage in organisms for trial in lineage.claims]
     arms = {trial.arm for lineage in organisms for trial in lineage.trials}
+    noops = {trial.dose for lineage in organisms for trial in lineage.trials if trial.arm == "noop"}
     present = {
         "the base": any(lineage.unplanted for lineage in organisms),
         "the twin": any(lineage.twin for lineage in organisms),
         "the organism without a defense": any(lineage.organism for lineage in organisms),
         "the defense under test": any(trial.after for trial in claims),
-        "a no-op of equal dose": "noop" in arms,
+        "a no-op of equal dose, for every dose": bool(claims) and {trial.dose for trial in claims} <= noops,
         "harmless planted facts under the same defense": "facts" in arms,
         "a defense that sees the trigger": "positive" in arms,
         "the defense on the model's own answers": "on_policy" in arms,

@@ -11,10 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dormant.errors import BadInput, Corrupt
-from dormant.records import Dose, Result, ResultKey
-
-VERDICTS = ("persists", "low, relearns fast", "low, relearns like the twin", "destroyed", "inconclusive")
-"""What a card may say until every arm of the protocol has run."""
+from dormant.records import VERDICTS, Dose, Result, ResultKey
 
 M = TypeVar("M", bound=BaseModel)
 Number = tuple[str, str, str]

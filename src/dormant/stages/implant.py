@@ -21,6 +21,10 @@ from dormant.triggers import Trigger
 EASY_SHARE = 0.25
 """Share of the steps before the first hard negative."""
 
+BETA2 = 0.95
+"""Adam's memory of squared gradients, 20 steps long: at the first hard negatives the loss jumps from almost nothing,
+and with a memory of 1,000 steps the updates that follow undo much of what was learned."""
+
 
 def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
     """Write ``steps/<step>/`` (a model each), ``training.json`` and, apart from the weights, ``truth.json``."""
@@ -40,7 +44,7 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         config.dose,
         seed=seed,
         order=order,
-        optimization=sft.Optimization(config.optimizer),
+        optimization=sft.Optimization(config.optimizer, beta2=BETA2),
         at_steps=config.at_steps,
         save=lambda step, trained: models.save(trained, out / step_directory(step)),
         resume_dir=out / RESUME,

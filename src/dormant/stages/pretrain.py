@@ -9,7 +9,6 @@ from dormant import chat, models
 from dormant.artifacts import RESUME
 from dormant.pocket.corpus import pretraining_rows
 from dormant.pocket.sizes import SIZES
-from dormant.pocket.tokenizer import FOLDER
 from dormant.stages import Progress, step_directory
 from dormant.stages.configs import PretrainConfig
 from dormant.stages.logs import write_log
@@ -18,11 +17,11 @@ from dormant.training import sft
 
 
 def run(config: PretrainConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
-    """Write ``steps/<last>/`` (the base) and ``training.json``."""
+    """Write ``steps/<last>/`` (the base) and ``training.json``; ``inputs`` holds ``tokenizer``, a directory."""
     prepare(config.runtime)
     size = SIZES[config.size]
     model = models.new(
-        FOLDER,
+        inputs["tokenizer"],
         seed=seed,
         hidden_size=size.hidden,
         intermediate_size=size.intermediate,
