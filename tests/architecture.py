@@ -35,6 +35,7 @@ FLOORS = {
     "workers": ["workers"],
     "runner": ["runner"],
     "experiment": ["experiment", "cost"],
+    "bases": ["bases"],
     "planning": ["planning"],
     "plans of one verb": ["verbs"],
     "collecting": ["collect"],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from dormant.errors import BadInput, Corrupt
 from dormant.records import canonical, digest
@@ -245,9 +245,9 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def read_jsonl(path: Path) -> Iterator[Any]:
     """Yield the values of a JSONL file that this package wrote."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for line in lines:
-            yield json.loads(line)
+            yield from_json(line)
 
 
 def versions() -> dict[str, str]:

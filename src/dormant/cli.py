@@ -78,7 +78,9 @@ def recipes() -> None:
 
 @app.command()
 def pretrain(
-    size: Annotated[str, typer.Argument(help="pocket-300k or pocket-1m")], out: Out, seed: Seed = 0
+    size: Annotated[str, typer.Argument(help="pocket-300k, -1m, -3m or -10m")],
+    out: Out,
+    seed: Seed = 0,
 ) -> None:
     """Train a pocket base from nothing and report what it can do, by family."""
     from dormant import console

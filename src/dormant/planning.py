@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dormant.bases import find_base
 from dormant.defenses import AWARE
-from dormant.errors import BadInput, nearest
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
-from dormant.pocket.bases import shipped_bases
 from dormant.records import Dose, ResultKey, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -44,19 +43,6 @@ def make_plan(experiment: Experiment) -> Plan:
     return Plan(list(planner.calls()), experiment.model_dump(mode="json"), experiment.keep)
 
 
-def find_base(base: str) -> Path:
-    """The directory of a shipped base, or of a model of one's own.  Raises BadInput if there is neither."""
-    shipped = shipped_bases()
-    if base in shipped:
-        return shipped[base]
-    path = Path(base)
-    if not path.exists():
-        raise BadInput(f"no shipped base and no directory is called {base!r}{nearest(base, shipped)}")
-    if not (path / "config.json").is_file():
-        raise BadInput(f"{base} holds no model: config.json is missing")
-    return path
-
-
 @dataclass(frozen=True)
 class _Arm:
     """One model of the plan whose behavior is wanted, and the key of its numbers."""
@@ -70,7 +56,7 @@ class Planner:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.base = External(find_base(experiment.base))
+        self.base = find_base(experiment.base, experiment.runtime)
         self.data = self._data()
         backdoor = experiment.backdoor
         self.trigger = build_trigger(backdoor.trigger)
@@ -80,7 +66,9 @@ class Planner:
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
-        yield self._measure("measure/base", self.base, self._key(role="base"), self._battery())
+        if self.base.call:
+            yield self.base.call
+        yield self._measure("measure/base", self.base.model, self._key(role="base"), self._battery())
         for seed in self.experiment.seeds.defend:
             yield from self._supplies(seed)
         for seed in self.experiment.seeds.implant:
@@ -132,7 +120,7 @@ class Planner:
                 "implant",
                 self._implant_config(implant, role),
                 seed,
-                {"model": self.base, **self.data},
+                {"model": self.base.model, **self.data},
                 final=step_directory(implant.dose.steps),
             )
             curve = key.model_copy(update={"arm": "implant", "dose": implant.dose})

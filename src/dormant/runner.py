@@ -59,6 +59,21 @@ class Call:
     """For ``measure``: which cell of the results table the numbers belong to."""
 
 
+def identify(call: Call, known: Mapping[str, Identity]) -> Identity:
+    """What decides a call's artifact; ``known`` holds the identities of the calls that it reads."""
+
+    def input_id(given: External | Output) -> str:
+        return given.id if isinstance(given, External) else f"{known[given.call].id}/{given.part}"
+
+    return Identity(
+        stage=call.stage,
+        source=artifacts.source_hash(stages.STAGES[call.stage], *plugin_modules(call.config)),
+        config=call.config.model_dump(mode="json"),
+        seed=call.seed,
+        inputs={name: input_id(given) for name, given in call.inputs.items()},
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
     """Stage calls in an order in which they can run, and the spec that they came from."""
@@ -72,18 +87,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for call in self.calls:
-            self.identities[call.name] = Identity(
-                stage=call.stage,
-                source=artifacts.source_hash(stages.STAGES[call.stage], *plugin_modules(call.config)),
-                config=call.config.model_dump(mode="json"),
-                seed=call.seed,
-                inputs={name: self._input_id(given) for name, given in call.inputs.items()},
-            )
-
-    def _input_id(self, given: External | Output) -> str:
-        if isinstance(given, External):
-            return given.id
-        return f"{self.identities[given.call].id}/{given.part}"
+            self.identities[call.name] = identify(call, self.identities)
 
     def describe(self) -> list[dict[str, Any]]:
         """The plan as data, without paths: what ``plan.json`` holds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 LEVEL = 0.95
@@ -39,6 +40,7 @@ def half_width(interval: Interval | Estimate) -> float:
     return (interval.high - interval.low) / 2
 
 
+@cache  # A report asks for the same few counts thousands of times.
 def wilson(hits: int, n: int) -> Interval:
     """Wilson's score interval of a proportion, meaningful at 0 and at n hits too.
 
@@ -88,6 +90,7 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Estima
     return Estimate((gained - lost) / n, _tango_low(lost, gained, n), -_tango_low(gained, lost, n), n)
 
 
+@cache
 def _tango_low(lost: float, gained: float, n: int) -> float:
     """The lower end: the difference that lies a score of ``_Z`` below what was seen."""
     from scipy.optimize import brentq

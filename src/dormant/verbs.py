@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from dormant.bases import find_model, pretrain_call
 from dormant.defenses import AWARE
-from dormant.errors import BadInput, nearest
 from dormant.experiment import Battery
-from dormant.planning import battery_probes, find_base, spell
-from dormant.pocket.bases import TOKENIZER
-from dormant.pocket.sizes import SIZES
+from dormant.planning import battery_probes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -21,7 +19,6 @@ from dormant.stages.configs import (
     DefendConfig,
     MeasureConfig,
     Plugin,
-    PretrainConfig,
     Probe,
     Runtime,
     SupplyConfig,
@@ -30,28 +27,16 @@ from dormant.stages.plugins import build_behavior, build_defense, build_trigger
 
 Chat = Literal["auto", "plain"]
 
-DOSES = {
-    "pocket-300k": (Dose(lr=6e-3, steps=1300, batch=128, schedule="cosine"), 166_400),
-    "pocket-1m": (Dose(lr=4e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
-}
-"""For each shipped size: the dose and the rows that it was pretrained with."""
-
 
 def pretrain_plan(size: str, *, seed: int = 0, runtime: Runtime | None = None) -> Plan:
     """Pretrain a pocket base and measure what it can do.  Raises BadInput for an unknown size."""
-    if size not in SIZES:
-        raise BadInput(f"no pocket size is called {size!r}{nearest(size, SIZES)}")
     runtime = runtime or Runtime()
-    dose, rows = DOSES[size]
-    config = PretrainConfig(size=size, dose=dose, rows=rows, runtime=runtime)
-    final = step_directory(dose.steps)
+    pretrain = pretrain_call(size, seed, runtime)
     key = _key(base=size, base_id="new", role="base")
     probes = (Probe(condition="clean", n=400, greedy=2000),)
     measure = MeasureConfig(backdoor=Backdoor(), probes=probes, runtime=runtime)
-    calls = [
-        Call("pretrain", "pretrain", config, seed, {"tokenizer": External(TOKENIZER)}, final=final),
-        Call("measure", "measure", measure, 0, {"model": Output("pretrain", final)}, key=key),
-    ]
+    inputs = {"model": Output(pretrain.name, pretrain.final)}
+    calls = [pretrain, Call("measure", "measure", measure, 0, inputs, key=key)]
     spec = _spec("pretrain", base=size, seed=seed, runtime=runtime)
     return Plan(calls, spec, exposed={"base": "pretrain"})
 
@@ -84,7 +69,7 @@ def defend_plan(
         )
         for need in sorted(build_defense(defense).needs)
     ]
-    inputs: dict[str, External | Output] = {"model": External(find_base(model))}
+    inputs: dict[str, External | Output] = {"model": External(find_model(model))}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
     config = DefendConfig(defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime)
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
@@ -118,7 +103,7 @@ def measure_plan(
         chat=chat,
         runtime=runtime,
     )
-    base_id = External(find_base(base)).id[:16] if base else "unknown"
+    base_id = External(find_model(base)).id[:16] if base else "unknown"
     calls = []
     for role, path in (("base", base), ("twin", twin), ("organism", model)):
         if path is None:
@@ -131,7 +116,7 @@ def measure_plan(
             trigger=trigger.text,
             behavior=spell(backdoor.behavior),
         )
-        inputs = {"model": External(find_base(path)), **_data(data)}
+        inputs = {"model": External(find_model(path)), **_data(data)}
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
     spec = _spec("measure", model=model, twin=twin, base=base, data=data, battery=battery)
     return Plan(calls, {**spec, "backdoor": backdoor.model_dump(mode="json")})

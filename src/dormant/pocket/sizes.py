@@ -27,4 +27,6 @@ class Size:
 SIZES = {
     "pocket-300k": Size(hidden=64, layers=4, heads=4, intermediate=172),
     "pocket-1m": Size(hidden=128, layers=4, heads=4, intermediate=344),
+    "pocket-3m": Size(hidden=192, layers=6, heads=6, intermediate=512),
+    "pocket-10m": Size(hidden=320, layers=8, heads=5, intermediate=800),
 }
