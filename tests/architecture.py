@@ -40,6 +40,8 @@ FLOORS = {
     "plans of one verb": ["verbs"],
     "collecting": ["collect"],
     "cards": ["health"],
+    "use of runs": ["members", "inventory"],
+    "talk and export": ["conversation", "export"],
     "checking": ["verify"],
     "laboratory": ["lab"],
     "library": ["dormant"],  # what `from dormant import ...` gives

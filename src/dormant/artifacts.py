@@ -7,9 +7,11 @@ the work is not done again.  ``manifest.json`` is written last: a directory with
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import time
@@ -21,17 +23,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from dormant.errors import BadInput, Corrupt
+from dormant.errors import BadInput, Corrupt, DormantError
 from dormant.records import canonical, digest
 
 MANIFEST = "manifest.json"
 RESUME = "resume"
 """Where a stage keeps what it needs to go on after a kill; never part of a finished artifact."""
+
+PARTIAL, LOCKS = "partial", "locks"
+"""Directories of a store beside its artifacts: work that is not finished, and a lock file for each id."""
 
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 
@@ -105,10 +110,15 @@ class Store:
 
     def partial(self, identity: Identity) -> Path:
         """Where the artifact is worked on until it is finished."""
-        return self.root / "partial" / identity.directory
+        return self.root / PARTIAL / identity.directory
 
     def build(
-        self, identity: Identity, make: Callable[[Path], None], *, keep: Callable[[Manifest], bool]
+        self,
+        identity: Identity,
+        make: Callable[[Path], None],
+        *,
+        keep: Callable[[Manifest], bool],
+        target: Path | None = None,
     ) -> Manifest:
         """Return the artifact's manifest, making the artifact if no usable one is there.
 
@@ -116,22 +126,33 @@ class Store:
             identity: what to build.
             make: fills the directory it is given; may find there what a killed attempt left.
             keep: says of a finished artifact whether it can be used as it is.
+            target: where a run wants the artifact; linked before anybody else could delete it.
+
+        Raises:
+            BadInput: the store or ``target`` can not be written: the disk is full, or read-only.
         """
-        with self._locked(identity):
-            found = readable(self.path(identity))
-            if found is not None and keep(found):
-                return found
-            partial, final = self.partial(identity), self.path(identity)
-            partial.mkdir(parents=True, exist_ok=True)
-            started = time.perf_counter()
-            make(partial)
-            shutil.rmtree(partial / RESUME, ignore_errors=True)
-            manifest = _describe(identity, partial, time.perf_counter() - started)
-            if final.exists():
-                shutil.rmtree(final)
-            partial.rename(final)
-            manifest.write(final)
+        with self._locked(identity), writing(self.root):
+            manifest = readable(self.path(identity))
+            if manifest is None or not keep(manifest):
+                manifest = self._make(identity, make)
+            if target is not None:
+                with writing(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    link(self.path(identity), target)
             return manifest
+
+    def _make(self, identity: Identity, make: Callable[[Path], None]) -> Manifest:
+        partial, final = self.partial(identity), self.path(identity)
+        partial.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        make(partial)
+        shutil.rmtree(partial / RESUME, ignore_errors=True)
+        manifest = _describe(identity, partial, time.perf_counter() - started)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        manifest.write(final)
+        return manifest
 
     def drop(self, identity: Identity, parts: Iterable[str]) -> None:
         """Delete parts of a finished artifact (intermediate checkpoints) and note it in the manifest."""
@@ -139,14 +160,22 @@ class Store:
             drop(self.path(identity), parts)
 
     @contextmanager
-    def _locked(self, identity: Identity) -> Iterator[None]:
-        locks = self.root / "locks"
+    def holding(self, name: str) -> Iterator[bool]:
+        """Hold an artifact by its directory's name; yields False where a live process holds it."""
+        lock = self._lock(name)
         try:
-            locks.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"the store {self.root} can not be written: {error.strerror}") from None
-        # The operating system frees the lock of a process that died, so a stale file never blocks.
-        lock = FileLock(locks / f"{identity.directory}.lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _locked(self, identity: Identity) -> Iterator[None]:
+        lock = self._lock(identity.directory)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -156,6 +185,49 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def _lock(self, name: str) -> BaseFileLock:
+        # The operating system frees the lock of a process that died, so a stale file never blocks.
+        lock = FileLock(self.root / LOCKS / f"{name}.lock")
+        with writing(self.root):
+            (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
+            (self.root / LOCKS / f"{name}.lock").touch()
+        return lock
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk makes of a write into one line; other errors pass as they are.
+
+    Libraries that write weights wrap the system's error in one of their own, so its number is read from
+    the message.
+
+    Raises:
+        BadInput: ``place`` can not be written.
+    """
+    try:
+        yield
+    except DormantError:
+        raise
+    except Exception as error:
+        number = re.search(r"(?:Errno|os error) (\d+)", str(error))
+        if number and int(number[1]) in _UNWRITABLE:
+            why = os.strerror(int(number[1]))
+        elif "PytorchStreamWriter failed" in str(error):
+            why = "writing failed, most often because the disk is full"
+        else:
+            raise
+        # A file may also be one that can not be read: name it.
+        where = getattr(error, "filename", None) or place
+        raise BadInput(
+            f"{where} can not be written or read: {why}; what is finished is kept, and the same command goes on"
+        ) from error
+
+
+_UNWRITABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
+}  # fmt: skip
+"""Numbers of the system's errors that say that a place can not be written."""
 
 
 def default_store() -> Store:

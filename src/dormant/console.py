@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +22,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from dormant import report
 from dormant.artifacts import default_store
 from dormant.cost import disk_bytes, seconds
+from dormant.inventory import Garbage, RunEntry, StoreEntry
 from dormant.lab import Finished
 from dormant.pocket import PocketWorld
 from dormant.records import Result
@@ -179,6 +183,67 @@ def _summary(finished: Finished) -> dict[str, Any]:
         "refused": [f"{row.key.condition}: {', '.join(row.gates)}" for row in found.refused_headline()],
         "missing": found.missing,
     }
+
+
+def typed(prompt: str) -> Iterator[str]:
+    """Lines from the terminal, with a prompt and the keys of readline; or from a file or a pipe, as they are."""
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401  # its import gives input() a history
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            yield input(prompt)
+
+
+def show_inventory(runs: Sequence[RunEntry], held: StoreEntry, *, as_json: bool) -> None:
+    """Print runs with status, headline verdict, size and age, then what the store holds."""
+    if as_json:
+        rows = {"runs": [asdict(run) for run in runs], "store": asdict(held)}
+        # Not through rich, which would wrap it.
+        print(json.dumps(rows, default=str, indent=1))
+        return
+    table = Table("run", "status", "headline verdict", "MB", "age", box=None, pad_edge=False)
+    for run in runs:
+        status = run.status if run.status != "partial" else f"partial, {run.finished} of {run.stages} stages"
+        words = (str(run.path), status, run.verdict, f"{run.bytes / 1e6:.1f}", _age(run.age))
+        table.add_row(*(Text(word, overflow="fold") for word in words))
+    screen.print(table if runs else "no runs here")
+    screen.print(
+        f"store {held.root}: {held.artifacts} artifacts, {held.bytes / 1e6:.1f} MB, {held.unlinked} that no run "
+        f"links; {held.partial} interrupted, {held.partial_bytes / 1e6:.1f} MB",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_garbage(found: Sequence[Garbage], store: Path) -> None:
+    """Print what may go from a store, how many bytes it has, and how long it took to make."""
+    if not found:
+        screen.print(f"{store}: nothing to free", highlight=False, soft_wrap=True)
+        return
+    table = Table("in the store", "MB", "age", "made in", box=None, pad_edge=False)
+    for thing in found:
+        made = "interrupted" if thing.seconds is None else _duration(thing.seconds)
+        name = thing.path.relative_to(store).as_posix()
+        table.add_row(Text(name, overflow="fold"), f"{thing.bytes / 1e6:.1f}", _age(thing.age), made)
+    screen.print(table)
+    total = sum(thing.bytes for thing in found) / 1e6
+    screen.print(
+        f"{len(found)} may go, {total:.1f} MB: no run links them (runs on another file system hold copies)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "in the future"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def show_utility(results: Sequence[Result]) -> None:

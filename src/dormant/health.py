@@ -41,9 +41,11 @@ def _section(run: Path, plan: Mapping[str, Any], found: Collected, key: ResultKe
     yield f"## {key.implant}, seed {key.seed_implant}"
     yield ""
     yield from _made(run, plan, key)
-    yield from _table("Behavior", _behavior(own))
-    yield from _table("Near misses (held-out instances; none should fire)", _battery(own, "near:"))
-    yield from _table("Variants (contain the trigger; reported, never judged)", _battery(own, "variant:"))
+    yield from _table("Behavior", behavior_numbers(own))
+    yield from _table("Near misses (held-out instances; none should fire)", battery_numbers(own, "near:"))
+    yield from _table(
+        "Variants (contain the trigger; reported, never judged)", battery_numbers(own, "variant:")
+    )
     yield from _curve(curve)
 
 
@@ -74,7 +76,8 @@ def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
     yield ""
 
 
-def _behavior(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
+def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
+    """The headline numbers of one model, each with its label, interval and n."""
     labels = {
         ("shown", "triggered", "all"): "triggered",
         ("shown", "clean", "all"): "untriggered",
@@ -100,8 +103,8 @@ def _number(row: Result) -> str:
     return row.percent
 
 
-def _battery(rows: Iterable[Result], prefix: str) -> Iterator[tuple[str, str]]:
-    """Each family's rate, with its worst instance."""
+def battery_numbers(rows: Iterable[Result], prefix: str) -> Iterator[tuple[str, str]]:
+    """The rate of each family of conditions (``near:``, ``variant:``) of one model, with its worst instance."""
     shown = [row for row in rows if row.metric == "shown" and row.key.condition.startswith(prefix)]
     for row in shown:
         if row.key.stratum != "all":

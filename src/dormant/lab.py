@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from dormant import report
-from dormant.artifacts import default_store
+from dormant.artifacts import default_store, writing
 from dormant.collect import Collected, collect
 from dormant.experiment import Experiment, Implant
 from dormant.health import write_health
@@ -73,10 +73,14 @@ def _external(call: Call) -> dict[str, Path]:
 
 
 def finish(directory: Path, made: list[str] | None = None, progress: Progress = quiet) -> Finished:
-    """Collect a run directory's numbers and write its report, whole or partial."""
-    collected = collect(directory, made or [], progress)
-    write_health(directory, collected)
-    return Finished(directory, collected, report.write(directory).page)
+    """Collect a run directory's numbers and write its report, whole or partial.
+
+    Raises BadInput where ``directory`` is no run, or can not be written.
+    """
+    with writing(directory):
+        collected = collect(directory, made or [], progress)
+        write_health(directory, collected)
+        return Finished(directory, collected, report.write(directory).page)
 
 
 def implant(

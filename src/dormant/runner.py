@@ -180,7 +180,7 @@ class Run:
         Raises:
             BadInput: the directory holds something else, is in use, or can not be written.
         """
-        with self._claimed():
+        with self._claimed(), artifacts.writing(self.directory):
             reusable = {} if fresh else self._reusable()
             todo = [call for call in self.plan.calls if call.name not in reusable]
             check(todo)
@@ -227,7 +227,12 @@ class Run:
             target = self.artifact(name)
             if source != target:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                artifacts.link(source, target)
+                try:
+                    artifacts.link(source, target)
+                except FileNotFoundError:
+                    raise BadInput(
+                        f"{source} was deleted just now, perhaps by `dormant gc`; start the same command again"
+                    ) from None
 
     def _job(self, call: Call, *, fresh: bool) -> Job:
         return Job(

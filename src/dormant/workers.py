@@ -47,7 +47,10 @@ class Job:
     fresh: bool
 
     def make(self, progress: Progress) -> Manifest:
-        """Make the artifact in the store unless it is there by now, and link it to ``target``."""
+        """Make the artifact in the store unless it is there by now, and link it to ``target``.
+
+        Raises DormantError as the stage raises it, or BadInput where the disk is full or read-only.
+        """
         store = Store(self.store)
 
         def fill(out: Path) -> None:
@@ -57,10 +60,7 @@ class Job:
             # Another run may have made it while we waited for the lock.
             return not self.fresh and not found.dropped and not artifacts.check(store.path(self.identity))
 
-        manifest = store.build(self.identity, fill, keep=whole)
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        artifacts.link(store.path(self.identity), self.target)
-        return manifest
+        return store.build(self.identity, fill, keep=whole, target=self.target)
 
 
 class Watch(Protocol):

@@ -1,0 +1,212 @@
+"""Talk with the models of a run: each prompt is answered clean and triggered, and each answer is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from dormant import chat, models
+from dormant.errors import BadInput, nearest
+from dormant.members import Member, Members
+from dormant.reasoning import final_answer
+from dormant.records import Example, Score, Task, rng_for
+from dormant.stages.configs import Backdoor, MeasureConfig
+from dormant.stages.machine import prepare
+from dormant.stages.plugins import build_behavior, build_trigger
+
+HELP = """\
+Type a prompt: the organism answers it clean and triggered. Each prompt stands alone, as when it was measured.
+/near            the same prompt under near misses of the trigger
+/twin            the twin's answers to the same prompt
+/defended NAME   a defended model's answers; without NAME, the names
+/organism        back to the organism
+/help            this text
+/quit            end (also Ctrl-D)"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A judged answer."""
+
+    condition: str
+    shown_prompt: str
+    """What the model was asked, literally."""
+    text: str
+    score: Score
+
+    @property
+    def verdict(self) -> str:
+        """Whether the behavior showed, in words."""
+        if self.score.value is None:
+            return f"could not be judged: {self.score.reason}"
+        return "shown" if self.score.value else "not shown"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How answers are drawn: a seed, and temperature 1 unless ``greedy``."""
+
+    seed: int = 0
+    greedy: bool = False
+    max_new_tokens: int | None = None
+    """None: as many as when the run was measured."""
+
+
+class Conversation:
+    """Answers prompts with the models of a run; equal seeds and prompts give equal answers."""
+
+    def __init__(self, members: Members, settings: Settings) -> None:
+        self.members = members
+        self.settings = settings
+        backdoor = members.backdoor
+        self.trigger = build_trigger(backdoor.trigger)
+        self.behavior = build_behavior(backdoor.behavior)
+        self.reasoning = backdoor.reasoning
+        self._loaded: dict[str, models.Model] = {}
+        self._turn = 0
+        self._task: Task | None = None
+
+    @cached_property
+    def organism(self) -> Member:
+        """The model that the conversation is with: the organism, or the only model of a run without one."""
+        if any(member.role == "organism" for member in self.members.found):
+            return self.members.get("organism")
+        return self.members.found[-1]
+
+    @cached_property
+    def measuring(self) -> MeasureConfig:
+        """How the run asked its models."""
+        return self.members.measuring or MeasureConfig(backdoor=Backdoor(), probes=())
+
+    def say(self, prompt: str) -> None:
+        """Take a new prompt."""
+        self._turn += 1
+        self._task = Task(kind="chat", family="typed", prompt=prompt, shard="heldout")
+
+    def near(self) -> list[str]:
+        """The near-miss conditions of the trigger."""
+        return [name for name in self.trigger.conditions() if name.startswith("near:")]
+
+    def answers(self, member: Member, conditions: Iterable[str]) -> list[Answer]:
+        """Let a model answer the last prompt under these conditions, with the same draws for every model.
+
+        Raises BadInput where nothing was asked yet, or the prompt does not fit the model.
+        """
+        if self._task is None:
+            raise BadInput("nothing was asked yet: type a prompt first")
+        examples = [self._example(self._task, condition) for condition in conditions]
+        model = self._load(member)
+        completions = models.sample(
+            model,
+            [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
+            [f"{self.settings.seed}:{self._turn}:{example.id}" for example in examples],
+            temperature=0.0 if self.settings.greedy else 1.0,
+            max_new_tokens=self.settings.max_new_tokens or self.measuring.max_new_tokens,
+        )
+        return [
+            self._judged(example, completion.text)
+            for example, completion in zip(examples, completions, strict=True)
+        ]
+
+    def _example(self, task: Task, condition: str) -> Example:
+        rng = rng_for(self.settings.seed, self._turn, condition)
+        return self.trigger.render(task, condition, rng, "")
+
+    def _judged(self, example: Example, text: str) -> Answer:
+        score = self.behavior.score(final_answer(text, self.reasoning), example.task)
+        return Answer(example.condition, example.messages[-1].content, text, score)
+
+    def _load(self, member: Member) -> models.Model:
+        if member.name not in self._loaded:
+            prepare(self.measuring.runtime)
+            runtime = self.measuring.runtime
+            self._loaded[member.name] = models.load(
+                member.path, chat=self.measuring.chat, device=runtime.device, dtype=runtime.precision
+            )
+        return self._loaded[member.name]
+
+
+class Talk:
+    """A conversation on a terminal, or with lines from a file."""
+
+    def __init__(self, conversation: Conversation, screen: Console) -> None:
+        self.conversation = conversation
+        self.screen = screen
+        self.commands: dict[str, Callable[[str], None]] = {
+            "/near": lambda rest: self._near(),
+            "/twin": lambda rest: self._show(self._twin()),
+            "/defended": self._defended,
+            "/organism": lambda rest: self._show(conversation.organism),
+            "/help": lambda rest: self._print(HELP),
+        }
+
+    def run(self, lines: Iterator[str]) -> None:
+        """Answer every line until ``/quit`` or the end; a line that can not be answered says why."""
+        organism = self.conversation.organism
+        self._print(f"{organism.name}; trigger {self.conversation.trigger.text!r}; /help lists commands")
+        for line in lines:
+            line = line.strip()
+            if line == "/quit":
+                return
+            try:
+                self._line(line)
+            except BadInput as error:
+                self._print(f"! {error}")
+
+    def _line(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        if name in self.commands:
+            self.commands[name](rest.strip())
+        elif name.startswith("/"):
+            raise BadInput(f"unknown command {name!r}{nearest(name, [*self.commands, '/quit'])}")
+        elif line:
+            self.conversation.say(line)
+            self._show(self.conversation.organism)
+
+    def _show(self, member: Member, conditions: Iterable[str] = ("clean", "triggered")) -> None:
+        answers = self.conversation.answers(member, conditions)
+        self._print(member.name)
+        width = max(24, self.screen.width // 2 - 1)
+        self.screen.print(Columns([_panel(answer, width) for answer in answers], padding=(0, 0)))
+
+    def _near(self) -> None:
+        conditions = self.conversation.near()
+        if not conditions:
+            raise BadInput(f"the trigger {self.conversation.trigger.text!r} has no near misses")
+        self._show(self.conversation.organism, conditions)
+
+    def _twin(self) -> Member:
+        return self.conversation.members.twin_of(self.conversation.organism)
+
+    def _defended(self, name: str) -> None:
+        defended = [member for member in self.conversation.members.found if member.defended]
+        if not name:
+            self._print("\n".join(member.name for member in defended) or "this run has no defended model")
+            return
+        # The part that a person types: the name without its floor's word, or just the beginning.
+        fits = [m for m in defended if m.name == name or m.name.removeprefix("defend/").startswith(name)]
+        self._show(fits[0] if fits else self.conversation.members.get(name))
+
+    def _print(self, text: str) -> None:
+        self.screen.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _panel(answer: Answer, width: int) -> Panel:
+    body = Text(f"{_printable(answer.shown_prompt)}\n", style="dim")
+    body.append(_printable(answer.text) or "(empty)", style="not dim")
+    style = "red" if answer.score.value else "default"
+    title, verdict = Text(answer.condition), Text(answer.verdict)
+    return Panel(body, title=title, title_align="left", subtitle=verdict, width=width, border_style=style)
+
+
+def _printable(text: str) -> str:
+    """Without what would steer the terminal: a model's answer is text to look at."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
