@@ -210,21 +210,26 @@ def writing(place: Path) -> Iterator[None]:
     except DormantError:
         raise
     except Exception as error:
-        number = re.search(r"(?:Errno|os error) (\d+)", str(error))
-        if number and int(number[1]) in _UNWRITABLE:
-            why = os.strerror(int(number[1]))
-        elif "PytorchStreamWriter failed" in str(error):
-            why = "writing failed, most often because the disk is full"
-        else:
+        why = _unwritable(error)
+        if why is None:
             raise
-        # A file may also be one that can not be read: name it.
+        # The file that is named may be one that can not be read.
         where = getattr(error, "filename", None) or place
         raise BadInput(
-            f"{where} can not be written or read: {why}; what is finished is kept, and the same command goes on"
+            f"{where} can not be written: {why}; what is finished is kept, and the same command goes on"
         ) from error
 
 
-_UNWRITABLE = {
+def _unwritable(error: Exception) -> str | None:
+    """What the system says of a place that can not be written; None for every other error."""
+    number = re.search(r"(?:Errno|os error) (\d+)", str(error))
+    if number and int(number[1]) in UNWRITABLE:
+        return os.strerror(int(number[1]))
+    # torch tells where in its own source a write failed, not why.
+    return "a write failed (is the disk full?)" if "inline_container" in str(error) else None
+
+
+UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
 }  # fmt: skip
 """Numbers of the system's errors that say that a place can not be written."""
