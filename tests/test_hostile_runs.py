@@ -114,7 +114,7 @@ def test_a_read_only_disk_is_one_line(base: Path, finished: Path, tmp_path: Path
     assert said.returncode == 0, said.stderr
 
 
-@pytest.mark.parametrize("name", ["results.jsonl", "card.md", "manifest.json", "plan.json"])
+@pytest.mark.parametrize("name", ["results.jsonl", "manifest.json"])
 def test_a_disk_that_fills_at_one_write_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -142,7 +142,6 @@ def test_a_disk_that_fills_at_one_write_is_one_line(
     assert facts(tmp_path / "run") == facts(finished)
 
 
-@pytest.mark.parametrize("reason", [errno.EXDEV, errno.EPERM, errno.EMLINK])
 def test_a_store_that_can_not_be_linked_is_copied(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -150,10 +149,9 @@ def test_a_store_that_can_not_be_linked_is_copied(
     finished: Path,
     own_store: Path,
     tmp_path: Path,
-    reason: int,
 ) -> None:
     def refuse(source: str, target: str) -> None:
-        raise OSError(reason, os.strerror(reason))
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", refuse)
     said = command(capsys, *small(base), "--out", tmp_path / "run", "--workers", 1)

@@ -204,9 +204,13 @@ def show_inventory(runs: Sequence[RunEntry], held: StoreEntry, *, as_json: bool)
         # Not through rich, which would wrap it.
         print(json.dumps(rows, default=str, indent=1))
         return
-    table = Table("run", "status", "headline verdict", "MB", "age", box=None, pad_edge=False)
+    table = Table("run", box=None, pad_edge=False)
+    table.add_column("status (stages)", no_wrap=True)
+    table.add_column("headline verdict")
+    for title in ("MB", "age"):
+        table.add_column(title, no_wrap=True)
     for run in runs:
-        status = run.status if run.status != "partial" else f"partial, {run.finished} of {run.stages} stages"
+        status = run.status if run.status != "partial" else f"partial, {run.finished} of {run.stages}"
         words = (str(run.path), status, run.verdict, f"{run.bytes / 1e6:.1f}", _age(run.age))
         table.add_row(*(Text(word, overflow="fold") for word in words))
     screen.print(table if runs else "no runs here")

@@ -65,7 +65,8 @@ def load_cells(run: Path, plan: Mapping[str, Any], progress: Progress = quiet) -
 
 def _cells(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> Iterator[Cell]:
     directory = artifact_path(run, call)
-    if Manifest.read(directory) is None:
+    # A model whose training is gone has no samples and tokens to show: its numbers wait until it is made again.
+    if Manifest.read(directory) is None or not _has_model(run, call, calls):
         return
     samples, tokens = _seen(run, call, calls)
     for probe in MeasureConfig.model_validate(call["config"]).probes:
@@ -79,6 +80,11 @@ def _cells(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> Iter
 def artifact_path(run: Path, call: Mapping[str, Any]) -> Path:
     """Where a call's artifact lies in a run directory."""
     return run / "artifacts" / str(call["directory"])
+
+
+def _has_model(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> bool:
+    model = call["inputs"]["model"]
+    return "call" not in model or Manifest.read(artifact_path(run, calls[model["call"]])) is not None
 
 
 def _seen(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> tuple[int, int]:

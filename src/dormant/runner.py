@@ -352,4 +352,6 @@ def read_plan(directory: Path) -> dict[str, Any]:
         plan: dict[str, Any] = next(artifacts.read_jsonl(path))
     except (ValueError, StopIteration):
         raise BadInput(f"{path} is not JSON; the run has to be made again") from None
+    if not isinstance(plan, dict) or not {"spec", "calls"} <= plan.keys():
+        raise BadInput(f"{path} is no plan: it has no spec or no calls; the run has to be made again")
     return plan
