@@ -76,8 +76,12 @@ def last_line(text: str) -> str:
 
 @pytest.mark.parametrize(
     ("full", "size", "workers"),
-    [("store", "600k", 1), ("store", "2m", 2), ("run", "2m", 1)],
-    ids=["store", "checkpoint in a worker", "run"],
+    [
+        pytest.param("store", "600k", 1, id="store"),
+        pytest.param("run", "2m", 1, id="run"),
+        # Fills while torch writes a checkpoint: its error does not say why.
+        pytest.param("store", "2m", 2, id="checkpoint in a worker", marks=pytest.mark.slow),
+    ],
 )
 def test_a_full_disk_is_one_line_and_with_more_room_the_run_goes_on(
     base: Path, finished: Path, tmp_path: Path, full: str, size: str, workers: int
