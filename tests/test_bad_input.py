@@ -58,7 +58,7 @@ def one_line(said: Any) -> str:
         (["measure", "/nowhere"], "--out"),
         (["measure", "/nowhere", "--out", "x"], "'/nowhere'"),
         (["implant", "/nowhere", "--out", "x", "--preset", "specifik"], "did you mean 'specific'?"),
-        (["pretrain", "pocket-2m", "--out", "x"], "did you mean 'pocket-1m'?"),
+        (["pretrain", "pocket-2m", "--out", "x"], "did you mean 'pocket-3m'?"),
         (["verify", "/nowhere"], "/nowhere is no run directory"),
         (["report", "/nowhere"], "/nowhere is no run directory"),
     ],

@@ -21,6 +21,8 @@ PRETRAINING = {
 }
 """For each pocket size: the dose and the rows that it is pretrained with."""
 
+PRETRAINING_THREADS = 2
+
 
 @dataclass(frozen=True)
 class Base:
@@ -66,6 +68,8 @@ def pretrain_call(size: str, seed: int, runtime: Runtime) -> Call:
     if size not in SIZES:
         raise BadInput(f"no pocket size is called {size!r}{nearest(size, SIZES)}")
     dose, rows = PRETRAINING[size]
+    # Nothing can run beside it, so a second core would stand idle.
+    runtime = runtime.model_copy(update={"threads": max(PRETRAINING_THREADS, runtime.threads)})
     config = PretrainConfig(size=size, dose=dose, rows=rows, runtime=runtime)
     inputs = {"tokenizer": External(TOKENIZER)}
     return Call("pretrain", "pretrain", config, seed, inputs, final=step_directory(dose.steps))
