@@ -19,7 +19,7 @@ def prepare(runtime: Runtime) -> None:
     torch.set_num_threads(runtime.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # It would also fill all new memory, which only helps code that reads what it never wrote: a tenth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _keep_memory()
 
 
