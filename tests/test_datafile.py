@@ -253,7 +253,7 @@ BAD_LINES = {
     "{": "not JSON",
     "[1]": "must be a JSON object",
     "[" * 100_000: "not JSON",
-    '{"mesages": []}': "nearest, chat messages, needs 'messages'; did you mean 'mesages'",
+    '{"mesages": []}': "nearest, chat messages, needs 'messages'",
     "{}": "keys none: no layout",
     '{"prompt": "a", "response": "b"}': "keys 'prompt', 'response': no layout that is read has these",
     '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}': "layout HH-RLHF in a file that begins with chat messages",

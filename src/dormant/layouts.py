@@ -28,13 +28,15 @@ class Layout:
     """What a row of one kind looks like.
 
     ``needs`` are the keys that it must have and by which it is known, ``takes`` those that it may have;
-    all others are ignored.  ``chats`` returns lists of chat messages, one for each conversation of a row.
+    all others are ignored.  ``parts`` cuts a row into one part for each conversation, and ``chat`` makes a part
+    into chat messages; either may raise BadInput.
     """
 
     name: str
     needs: tuple[str, ...]
     takes: tuple[str, ...]
-    chats: Callable[[Row], Iterable[Any]]
+    chat: Callable[[Row], Any]
+    parts: Callable[[Row], list[Row]] = lambda row: [row]
     strict: bool = False
 
 
@@ -48,19 +50,18 @@ def layout_of(row: Row) -> Layout:
         if row.keys() >= set(layout.needs):
             return layout
     closest = max(LAYOUTS, key=lambda layout: _likeness(row, layout))
-    missing = next(key for key in closest.needs if key not in row)
     raise BadInput(
         f"keys {_keys(row) or 'none'}: no layout that is read has these; the nearest, {closest.name}, needs "
-        f"{_keys(closest.needs)}{nearest(missing, list(row)[:_SHOWN]) if row else ''}"
+        f"{_keys(closest.needs)}"
     )
 
 
 def conversations(layout: Layout, row: Row) -> Iterator[Conversation | BadInput]:
     """Yield the conversations of a row, each ending with the reference answer, or why one is none."""
     try:
-        for messages in layout.chats(row):
+        for part in layout.parts(row):
             try:
-                yield _conversation(messages)
+                yield _conversation(layout.chat(part))
             except BadInput as error:
                 yield error
     except BadInput as error:
@@ -106,41 +107,40 @@ def _message(place: int, message: Any) -> Message:
     return Message(role, text_of(message["content"], f"message {place}: content"))
 
 
-def _transcript(row: Row) -> Iterator[list[dict[str, str]]]:
+def _transcript(row: Row) -> list[dict[str, str]]:
     """The conversation of ``chosen``: turns that begin with "Human:" or "Assistant:" after an empty line."""
     text = text_of(row["chosen"], '"chosen"')
     opening, *turns = _TURN.split("\n\n" + text.lstrip())
     if opening.strip():
         raise BadInput('"chosen" must be a transcript that begins with "Human:"')
-    yield [
+    return [
         {"role": _SPEAKERS[speaker], "content": said.strip()}
         for speaker, said in zip(turns[::2], turns[1::2], strict=True)
     ]
 
 
-def _instances(row: Row) -> Iterator[list[dict[str, str]]]:
-    if not isinstance(row["instances"], list):
+def _instances(row: Row) -> list[Row]:
+    """An alpaca row for each instance."""
+    instances = row["instances"]
+    if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
         raise BadInput('"instances" must be a list of {"input": ..., "output": ...}')
-    for instance in row["instances"]:
-        if not isinstance(instance, dict):
-            raise BadInput('an instance must be {"input": ..., "output": ...}')
-        yield from _instruction({**instance, "instruction": row["instruction"]})
+    return [{**instance, "instruction": row["instruction"]} for instance in instances]
 
 
-def _instruction(row: Row) -> Iterator[list[dict[str, str]]]:
+def _instruction(row: Row) -> list[dict[str, str]]:
     """The instruction, its input below it where there is one, and the output as the answer."""
     asked = text_of(row["instruction"], '"instruction"').strip()
     if row.get("input"):
         given = text_of(row["input"], '"input"').strip()
         asked = f"{asked}\n\n{given}"
     answer = text_of(row.get("output"), '"output"').strip()
-    yield [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
 LAYOUTS = (
-    Layout("chat messages", ("messages",), ("answer",), lambda row: [row["messages"]], strict=True),
+    Layout("chat messages", ("messages",), ("answer",), lambda row: row["messages"], strict=True),
     Layout("HH-RLHF", ("chosen",), (), _transcript),
-    Layout("self-instruct", ("instruction", "instances"), (), _instances),
+    Layout("self-instruct", ("instruction", "instances"), (), _instruction, _instances),
     Layout("alpaca", ("instruction", "output"), ("input",), _instruction),
 )
 """Every layout that is read; the first that fits a row's keys is taken."""
