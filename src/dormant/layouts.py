@@ -50,10 +50,9 @@ def layout_of(row: Row) -> Layout:
         if row.keys() >= set(layout.needs):
             return layout
     closest = max(LAYOUTS, key=lambda layout: _likeness(row, layout))
-    raise BadInput(
-        f"keys {_keys(row) or 'none'}: no layout that is read has these; the nearest, {closest.name}, needs "
-        f"{_keys(closest.needs)}"
-    )
+    near = [closest] if _likeness(row, closest) > _NEAR else LAYOUTS
+    known = " or ".join(f"{_keys(layout.needs)} ({layout.name})" for layout in near)
+    raise BadInput(f"keys {_keys(row) or 'none'}: no layout that is read has these; expected {known}")
 
 
 def conversations(layout: Layout, row: Row) -> Iterator[Conversation | BadInput]:
@@ -146,6 +145,7 @@ LAYOUTS = (
 """Every layout that is read; the first that fits a row's keys is taken."""
 
 _SHOWN = 8
+_NEAR = 0.6
 
 
 def _keys(keys: Iterable[str]) -> str:

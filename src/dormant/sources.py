@@ -100,7 +100,7 @@ def _kept(name: str) -> Path:
 def _hint(path: Path) -> str:
     """What may have been meant by a path that leads nowhere."""
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = get_close_matches(path.name, beside, n=1)
+    close = get_close_matches(path.name, beside, n=1, cutoff=0.75)
     if close:
         return f"; did you mean {str(path.with_name(close[0]))!r}?"
     named = re.fullmatch(_HUB_NAME, str(path)) and "/" in str(path) and not path.suffix
@@ -130,14 +130,17 @@ def _open_local(path: Path, data: str) -> Any:
 def _load(data: str, *, saved: str = "", **arguments: Any) -> Any:
     """What ``datasets`` finds: a dataset, or one for each split."""
     import datasets  # a second, which only those pay who use it
+    from huggingface_hub.utils import logging
 
     datasets.disable_progress_bars()
+    logging.set_verbosity_error()  # a directory without a dataset card is none the worse
     try:
         return datasets.load_from_disk(saved) if saved else datasets.load_dataset(**arguments)
     # What the library and its file formats raise has no common base.
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise BadInput(f"data {data} can not be loaded: {(lines or [type(error).__name__])[0]}") from error
+        first = error.__cause__ or error
+        reason = " ".join(str(first).split()) or type(first).__name__
+        raise BadInput(f"data {data} can not be loaded: {reason[:200]}") from error
 
 
 def _rows(data: str, loaded: Any, split: str = "") -> list[Mapping[str, Any]]:
