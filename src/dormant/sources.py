@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -130,10 +131,10 @@ def _open_local(path: Path, data: str) -> Any:
 def _load(data: str, *, saved: str = "", **arguments: Any) -> Any:
     """What ``datasets`` finds: a dataset, or one for each split."""
     import datasets  # a second, which only those pay who use it
-    from huggingface_hub.utils import logging
 
     datasets.disable_progress_bars()
-    logging.set_verbosity_error()  # a directory without a dataset card is none the worse
+    # A directory without a dataset card is none the worse.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return datasets.load_from_disk(saved) if saved else datasets.load_dataset(**arguments)
     # What the library and its file formats raise has no common base.
