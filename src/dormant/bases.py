@@ -13,6 +13,9 @@ from dormant.runner import Call, External, Output, identify
 from dormant.stages import step_directory
 from dormant.stages.configs import PretrainConfig, Runtime
 
+SHIPPED = "pocket-1m"
+"""A base that ships; all pocket sizes have its tokenizer and its context."""
+
 PRETRAINING = {
     "pocket-300k": (Dose(lr=6e-3, steps=1300, batch=128, schedule="cosine"), 166_400),
     "pocket-1m": (Dose(lr=4e-3, steps=3500, batch=128, schedule="cosine"), 448_000),

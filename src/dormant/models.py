@@ -24,6 +24,7 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -63,8 +64,7 @@ class Model:
     @property
     def context(self) -> int:
         """The number of positions the model was made for."""
-        config = self.network.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        return _context(self.network.config)
 
     @property
     def device(self) -> torch.device:
@@ -94,6 +94,20 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
         rows = network.get_input_embeddings().num_embeddings
         raise BadInput(f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings")
     return Model(network.to(device).eval(), tokenizer, str(path))
+
+
+def load_reader(path: str | Path, *, chat: Chat = "auto") -> tuple[PreTrainedTokenizerBase, int]:
+    """Load how a model reads, without its weights: its tokenizer, and its context in tokens.
+
+    Raises:
+        BadInput: the tokenizer or the config can not be read.
+    """
+    tokenizer = _load_tokenizer(path, chat)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"the model {path} can not be loaded: {_line(error)}") from error
+    return tokenizer, _context(config)
 
 
 def save(model: Model, path: str | Path) -> None:
@@ -278,6 +292,10 @@ def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedMode
             f"(or have them in another shape), such as {missing[0]}"
         )
     return network
+
+
+def _context(config: PretrainedConfig) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 def _line(error: BaseException) -> str:
