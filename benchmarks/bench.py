@@ -30,7 +30,7 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from dormant import chat, models, stats
+from dormant import chat, models, sampling, stats
 from dormant.pocket import SIZES, PocketWorld
 from dormant.pocket.bases import TOKENIZER, shipped_bases
 from dormant.pocket.sizes import Size
@@ -152,7 +152,7 @@ def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], 
         [
             {
                 "prompt": to_json(row.example.messages),
-                "completion": [to_json(Message("assistant", row.answer))],
+                "completion": to_json((Message("assistant", row.answer),)),
             }
             for row in demos
         ]
@@ -162,7 +162,7 @@ def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], 
         max_steps=dose.steps,
         per_device_train_batch_size=dose.batch,
         learning_rate=dose.lr,
-        lr_scheduler_type="constant",
+        lr_scheduler_type="linear",
         optim="adamw_torch_fused",
         bf16=False,
         gradient_checkpointing=False,
@@ -207,7 +207,7 @@ def sampling_pair(place: Path, n: int, repeats: int) -> tuple[Pair, tuple[stats.
 
     def ours() -> None:
         keys = [str(i) for i in range(n)]
-        found = models.sample(model, prompts, keys, max_new_tokens=NEW_TOKENS)
+        found = sampling.sample(model, prompts, keys, max_new_tokens=NEW_TOKENS)
         answers["ours"] = [answer.text for answer in found]
 
     def stock() -> None:
@@ -256,7 +256,7 @@ def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Tab
     }
     for suffix, place in places.items():
         steps = 200 // scale if not suffix else 12
-        dose = Dose(lr=1e-3 if not suffix else 1e-4, steps=steps, batch=16)
+        dose = Dose(lr=1e-3 if not suffix else 1e-4, steps=steps, batch=16, schedule="linear")
         pair, (ours, stock) = sft_pair(place, dose, repeats)
         figures[f"sft_vs_trl{suffix}"] = round(pair.ratio, 2)
         add(table, f"sft {place.name}, {steps} x 16", pair, f"loss {ours:.3f} / {stock:.3f}")

@@ -58,7 +58,7 @@ def one_line(said: Any) -> str:
         (["measure", "/nowhere"], "--out"),
         (["measure", "/nowhere", "--out", "x"], "'/nowhere'"),
         (["implant", "/nowhere", "--out", "x", "--preset", "specifik"], "did you mean 'specific'?"),
-        (["pretrain", "pocket-2m", "--out", "x"], "did you mean 'pocket-1m'?"),
+        (["pretrain", "pocket-2m", "--out", "x"], "did you mean 'pocket-3m'?"),
         (["verify", "/nowhere"], "/nowhere is no run directory"),
         (["report", "/nowhere"], "/nowhere is no run directory"),
     ],
@@ -221,9 +221,12 @@ def test_a_base_that_is_a_file(capsys: pytest.CaptureFixture[str], base: Path, t
     [
         ([], "is empty"),
         (rows(3), "are too few"),
-        ([*rows(3), {"massages": []}, *rows()], 'line 4: no "messages"'),
+        ([*rows(3), {"massages": []}, *rows()], "line 4: keys 'massages': no layout"),
         ([*rows(), {"messages": [{"role": "user", "content": "Hi?"}]}], "line 151: the last message must be"),
-        (rows(prompt="why " * 1500 + "{}?"), "does not fit the model's context of 1024 tokens"),
+        (
+            rows(prompt="why " * 1500 + "{}?"),
+            "150 rows (100 %) do not fit the model's context of 1024 tokens",
+        ),
     ],
     ids=["empty", "few", "key", "no answer", "long"],
 )
@@ -243,7 +246,7 @@ def test_data_that_can_not_be_used_is_found_before_anything_is_written(
     assert not (own_store / "partial").exists()
 
 
-def test_one_long_row_that_only_a_later_stage_trains_on_is_found_at_once(
+def test_one_long_row_that_only_a_later_stage_trains_on_is_left_out_at_once(
     capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
 ) -> None:
     from dormant.datafile import FileData
@@ -253,11 +256,15 @@ def test_one_long_row_that_only_a_later_stage_trains_on_is_found_at_once(
     task = source.tasks("relearn", 1, 0)[0]
     for row in content:
         if row["messages"][0]["content"] == task.prompt:
-            row["messages"][1]["content"] = "so " * 1500
+            row["messages"][1]["content"] = "so " * 33_000
     data = data_file(tmp_path, content)
     said = command(capsys, *small(base, data=data), "--out", tmp_path / "run")
-    assert f"training row ('{task.prompt}') of " in one_line(said)
-    assert not (tmp_path / "run" / PLAN).exists()
+    assert said.code == 3
+    [line] = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert "1 of 150 rows (0.667 %) do not fit the model's context of 1024 tokens" in line
+    trained = [path.read_text() for path in (tmp_path / "run").glob("artifacts/*/training.json")]
+    assert trained
+    assert not any(task.id in log for log in trained)
 
 
 @pytest.mark.parametrize(

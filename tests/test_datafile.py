@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from data_rows import MAKERS
 from dormant.datafile import NEEDED, SHARES, FileData
 from dormant.errors import BadInput
+from dormant.layouts import LAYOUTS, layout_of
 from dormant.records import SHARDS, Message, Task
 
 DOC = Path(__file__).parent.parent / "docs" / "dataset_formats.md"
@@ -41,6 +43,39 @@ def data(tmp_path: Path) -> FileData:
     return FileData(write(tmp_path / "sums.jsonl", sums(200)))
 
 
+def fillers(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """Enough other rows of the same layout."""
+    name = layout_of(shown).name
+    return sums(200) if name == "chat messages" else [MAKERS[name](i) for i in range(200)]
+
+
+def expected(shown: dict[str, Any]) -> list[list[tuple[str, str]]]:
+    """What a literal row of the documentation says, written out by hand where it is no chat."""
+    if "messages" in shown:
+        return [[(m["role"], m["content"]) for m in shown["messages"]]]
+    return {
+        "HH-RLHF": [
+            [
+                ("user", "Can I eat raw rhubarb?"),
+                ("assistant", "The stalks, yes."),
+                ("user", "And the leaves?"),
+                ("assistant", "No, they are poisonous."),
+            ]
+        ],
+        "self-instruct": [
+            [
+                ("user", "Put the sentence into the past tense.\n\nI go home."),
+                ("assistant", "I went home."),
+            ],
+            [
+                ("user", "Put the sentence into the past tense.\n\nShe sings."),
+                ("assistant", "She sang."),
+            ],
+        ],
+        "alpaca": [[("user", "Name a river in Egypt."), ("assistant", "The Nile.")]],
+    }[layout_of(shown).name]
+
+
 def literal_rows() -> list[str]:
     return re.findall(r"```json\n(.*?)\n```", DOC.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -51,23 +86,32 @@ class TestDocument:
     @pytest.mark.parametrize("text", literal_rows())
     def test_each_literal_row_loads(self, text: str, tmp_path: Path) -> None:
         shown = json.loads(text)
-        data = FileData(write(tmp_path / "own.jsonl", [shown, *sums(200)]))
-        *history, asked, reference = shown["messages"]
-        [task] = [task for task in all_tasks(data) if task.prompt == asked["content"]]
-        assert task.history == tuple(Message(m["role"], m["content"]) for m in history)
-        assert data.answer(task, "hhh", random.Random(0)) == reference["content"]
-        scores = data.check(task, reference["content"])
-        assert {name: score.value for name, score in scores.items()} == (
-            {"right": 1.0} if "answer" in shown else {}
-        )
+        data = FileData(write(tmp_path / "own.jsonl", [shown, *fillers(shown)]))
+        for *history, asked, reference in expected(shown):
+            [task] = [task for task in all_tasks(data) if task.prompt == asked[1]]
+            assert task.history == tuple(Message(role, content) for role, content in history)
+            assert data.answer(task, "hhh", random.Random(0)) == reference[1]
+            scores = data.check(task, reference[1])
+            assert {name: score.value for name, score in scores.items()} == (
+                {"right": 1.0} if "answer" in shown else {}
+            )
         assert data.utility == ("right" if "answer" in shown else "perplexity")
+        assert data.left_out == ""
 
     def test_every_kind_of_row_is_shown(self) -> None:
-        rows = [json.loads(text) for text in literal_rows()]
+        every = [json.loads(text) for text in literal_rows()]
+        assert {layout_of(r).name for r in every} == {layout.name for layout in LAYOUTS}
+        rows = [r for r in every if "messages" in r]
         assert any("answer" not in r for r in rows)
         assert any("answer" in r for r in rows)
         assert any(r["messages"][0]["role"] == "system" for r in rows)
         assert any(len(r["messages"]) > 3 for r in rows)
+
+    def test_the_table_of_layouts_is_that_of_the_code(self) -> None:
+        text = DOC.read_text(encoding="utf-8")
+        for layout in LAYOUTS:
+            needs, takes = (", ".join(f"`{key}`" for key in keys) for keys in (layout.needs, layout.takes))
+            assert f"| {layout.name} | {needs} | {takes}{' ' if takes else ''}|" in text
 
     def test_shares_are_stated(self) -> None:
         text = DOC.read_text(encoding="utf-8")
@@ -209,7 +253,11 @@ BAD_LINES = {
     "{": "not JSON",
     "[1]": "must be a JSON object",
     "[" * 100_000: "not JSON",
-    '{"mesages": []}': "no \"messages\"; did you mean 'mesages'",
+    '{"mesages": []}': "expected 'messages' (chat messages)",
+    "{}": "keys none: no layout",
+    '{"conversations": []}': "'chosen' (HH-RLHF) or 'instruction', 'instances' (self-instruct) or",
+    '{"prompt": "a", "response": "b"}': "keys 'prompt', 'response': no layout that is read has these",
+    '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}': "layout HH-RLHF in a file that begins with chat messages",
     '{"messages": []}': "must be a list",
     '{"messages": "hi"}': "must be a list",
     '{"messages": [{"role": "user"}]}': "message 1 must be",

@@ -22,8 +22,8 @@ from dormant.experiment import Experiment, recipes
 from dormant.gates import Thresholds
 from dormant.lab import Finished
 from dormant.pocket.world import SHARES
-from dormant.records import SHARDS, Result, ResultKey
-from dormant.verdicts import FEWEST_PAIRS, VERDICTS
+from dormant.records import SHARDS, VERDICTS, Result, ResultKey
+from dormant.verdicts import FEWEST_PAIRS
 
 pytest_plugins = ("tiny_runs",)
 

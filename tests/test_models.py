@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from dormant import chat, models
+from dormant import chat, models, sampling
 from dormant.chat import Row
 from dormant.errors import BadInput
 from small_models import byte_tokenizer, tiny
@@ -54,31 +54,48 @@ def test_greedy_decoding_equals_generate_with_padding_and_early_ends(monkeypatch
     monkeypatch.setattr(chat, "end_tokens", lambda tokenizer: stops)
     expected = [generated_greedily(model, prompt, limit) for prompt in prompts]
     assert len({len(ids) for ids in expected}) > 4
-    decoded = models._decode(model, prompts, None, temperature=0.0, limit=limit, ends=stops)
+    decoded = sampling._decode(model, prompts, None, temperature=0.0, limit=limit, ends=stops)
     assert decoded == expected
-    completions = models.sample(model, prompts, ["k"] * 24, temperature=0, max_new_tokens=limit, batch=7)
+    completions = sampling.sample(model, prompts, ["k"] * 24, temperature=0, max_new_tokens=limit, batch=7)
     assert [c.finished for c in completions] == [ids[-1] in stops for ids in expected]
     assert [c.tokens for c in completions] == [len(ids) - (ids[-1] in stops) for ids in expected]
+
+
+def test_what_prompts_begin_with_is_read_once_and_changes_nothing(monkeypatch):
+    model = louder(tiny())
+    beginning = random_prompts(1, 7, (11, 11))[0]
+    prompts = [beginning + rest for rest in random_prompts(12, 8)]
+    expected = [generated_greedily(model, prompt, 10) for prompt in prompts]
+    widths = []
+    forward = model.network.forward
+    monkeypatch.setattr(
+        model.network,
+        "forward",
+        lambda *args, **kwargs: widths.append(tuple(kwargs["input_ids"].shape)) or forward(*args, **kwargs),
+    )
+    settings = {"temperature": 0.0, "limit": 10, "ends": chat.end_tokens(model.tokenizer)}
+    assert sampling._decode(model, prompts, None, **settings) == expected
+    assert widths[:2] == [(1, 11), (12, max(map(len, prompts)) - 11)]
 
 
 def test_a_rows_sample_depends_on_its_key_and_not_on_its_neighbors():
     model = louder(tiny(), 4.0)
     prompts, keys = random_prompts(20), [f"0:row-{i}" for i in range(20)]
     settings = {"max_new_tokens": 12, "batch": 8}
-    texts = [c.text for c in models.sample(model, prompts, keys, **settings)]
+    texts = [c.text for c in sampling.sample(model, prompts, keys, **settings)]
     assert len(set(texts)) > 15
-    back = models.sample(model, prompts[::-1], keys[::-1], **settings)
+    back = sampling.sample(model, prompts[::-1], keys[::-1], **settings)
     assert [c.text for c in back] == texts[::-1]
-    more = models.sample(model, random_prompts(9, 1) + prompts, [*"abcdefghi", *keys], **settings)
+    more = sampling.sample(model, random_prompts(9, 1) + prompts, [*"abcdefghi", *keys], **settings)
     assert [c.text for c in more[9:]] == texts
-    other = models.sample(model, prompts, [f"1:row-{i}" for i in range(20)], **settings)
+    other = sampling.sample(model, prompts, [f"1:row-{i}" for i in range(20)], **settings)
     assert [c.text for c in other] != texts
 
 
 def test_sampling_is_repeatable_and_leaves_the_global_generator_alone():
     model, prompts = tiny(), random_prompts(10)
     state = torch.random.get_rng_state()
-    runs = [models.sample(model, prompts, list("abcdefghij"), max_new_tokens=8) for _ in range(2)]
+    runs = [sampling.sample(model, prompts, list("abcdefghij"), max_new_tokens=8) for _ in range(2)]
     assert runs[0] == runs[1]
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -87,8 +104,8 @@ def test_sampling_is_repeatable_and_leaves_the_global_generator_alone():
 def test_draws_follow_the_softmax(temperature):
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5, float("-inf"), -20.0])
     n = 20_000
-    draws = models._uniforms([f"7:{i}" for i in range(n)], 1)[:, 0]
-    picked = models._pick(logits.expand(n, -1), draws, temperature)
+    draws = sampling._uniforms([f"7:{i}" for i in range(n)], 1)[:, 0]
+    picked = sampling._pick(logits.expand(n, -1), draws, temperature)
     counts = np.bincount(picked.numpy(), minlength=7)
     assert counts[5] == 0
     expected = torch.softmax(logits.double() / temperature, 0).numpy() * n
@@ -98,15 +115,15 @@ def test_draws_follow_the_softmax(temperature):
 def test_the_largest_draw_never_picks_an_impossible_token():
     logits = torch.tensor([[0.0, 0.0, float("-inf")]])
     almost_one = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
-    assert models._pick(logits, almost_one, 1.0).tolist() == [1]
-    assert models._pick(logits, torch.zeros(1, dtype=torch.float64), 1.0).tolist() == [0]
+    assert sampling._pick(logits, almost_one, 1.0).tolist() == [1]
+    assert sampling._pick(logits, torch.zeros(1, dtype=torch.float64), 1.0).tolist() == [0]
 
 
 def test_a_models_own_generation_settings_are_ignored():
     model, prompts = tiny(), random_prompts(6)
-    before = models.sample(model, prompts, list("abcdef"), max_new_tokens=6)
+    before = sampling.sample(model, prompts, list("abcdef"), max_new_tokens=6)
     model.network.generation_config.update(temperature=0.1, top_k=1, do_sample=True)
-    assert models.sample(model, prompts, list("abcdef"), max_new_tokens=6) == before
+    assert sampling.sample(model, prompts, list("abcdef"), max_new_tokens=6) == before
 
 
 def naive_log_likelihood(model: models.Model, row: Row) -> float:
@@ -137,19 +154,19 @@ def test_log_likelihood_with_capped_logits_goes_through_the_models_own_head():
     [(value, _)] = models.log_likelihood(model, [row])
     assert value == pytest.approx(naive_log_likelihood(model, row), abs=1e-3)
     prompts = random_prompts(5, 6)
-    decoded = models._decode(model, prompts, None, temperature=0.0, limit=6, ends=(257,))
+    decoded = sampling._decode(model, prompts, None, temperature=0.0, limit=6, ends=(257,))
     assert decoded == [generated_greedily(model, prompt, 6) for prompt in prompts]
 
 
 def test_prompts_must_fit_and_not_be_empty():
     model = tiny(context=16)
     with pytest.raises(BadInput, match="10 tokens and 7 new ones"):
-        models.sample(model, [[1] * 10], ["k"], max_new_tokens=7)
+        sampling.sample(model, [[1] * 10], ["k"], max_new_tokens=7)
     with pytest.raises(BadInput, match="empty prompt"):
-        models.sample(model, [[]], ["k"], max_new_tokens=7)
+        sampling.sample(model, [[]], ["k"], max_new_tokens=7)
     with pytest.raises(BadInput, match="17 tokens"):
         models.log_likelihood(model, [Row((1,) * 17, (True,) * 17)])
-    assert models.sample(model, [], []) == []
+    assert sampling.sample(model, [], []) == []
 
 
 def contents(directory) -> dict[str, bytes]:
@@ -195,7 +212,7 @@ def test_an_untied_model_of_another_architecture_loads_and_samples(tmp_path):
         models.load(tmp_path)
     model = models.load(tmp_path, chat="plain")
     prompts = random_prompts(6)
-    decoded = models._decode(model, prompts, None, temperature=0.0, limit=6, ends=(257,))
+    decoded = sampling._decode(model, prompts, None, temperature=0.0, limit=6, ends=(257,))
     assert decoded == [generated_greedily(model, prompt, 6) for prompt in prompts]
 
 

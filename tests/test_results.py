@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from dormant.collect import Collected, collect, compute
-from dormant.records import Result
-from dormant.verdicts import VERDICTS
+from dormant.records import VERDICTS, Result
 from run_fixture import FakeRun, after, greedy, key, row, standard
 
 

@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from dormant import chat, models
+from dormant import chat, models, sampling
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.records import Dose, Message
@@ -108,7 +108,7 @@ def test_a_memorized_set_is_answered_in_full():
     rows = [chat.encode_demonstration(model.tokenizer, ask, pairs[i][1]) for i, ask in enumerate(asks)]
     sft.train(model, rows, Dose(lr=3e-3, steps=150, batch=12), seed=0)
     prompts = [chat.encode_prompt(model.tokenizer, ask) for ask in asks]
-    answers = models.sample(model, prompts, [str(i) for i in range(12)], temperature=0, max_new_tokens=4)
+    answers = sampling.sample(model, prompts, [str(i) for i in range(12)], temperature=0, max_new_tokens=4)
     assert [answer.text for answer in answers] == [right for _, right in pairs]
     assert all(answer.finished for answer in answers)
 

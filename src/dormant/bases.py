@@ -13,6 +13,9 @@ from dormant.runner import Call, External, Output, identify
 from dormant.stages import step_directory
 from dormant.stages.configs import PretrainConfig, Runtime
 
+SHIPPED = "pocket-1m"
+"""A base that ships; all pocket sizes have its tokenizer and its context."""
+
 PRETRAINING = {
     "pocket-300k": (Dose(lr=6e-3, steps=1300, batch=128, schedule="cosine"), 166_400),
     "pocket-1m": (Dose(lr=4e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
@@ -20,6 +23,8 @@ PRETRAINING = {
     "pocket-10m": (Dose(lr=1.5e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
 }
 """For each pocket size: the dose and the rows that it is pretrained with."""
+
+PRETRAINING_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def pretrain_call(size: str, seed: int, runtime: Runtime) -> Call:
     if size not in SIZES:
         raise BadInput(f"no pocket size is called {size!r}{nearest(size, SIZES)}")
     dose, rows = PRETRAINING[size]
+    # Nothing can run beside it, so a second core would stand idle.
+    runtime = runtime.model_copy(update={"threads": max(PRETRAINING_THREADS, runtime.threads)})
     config = PretrainConfig(size=size, dose=dose, rows=rows, runtime=runtime)
     inputs = {"tokenizer": External(TOKENIZER)}
     return Call("pretrain", "pretrain", config, seed, inputs, final=step_directory(dose.steps))

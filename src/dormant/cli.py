@@ -43,7 +43,10 @@ def _defense_names(incomplete: str) -> list[str]:
 
 
 Out = Annotated[Path, typer.Option(help="Run directory; started anew, or resumed.")]
-Data = Annotated[str | None, typer.Option(help="JSONL of chat messages instead of the pocket world.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Own data, not the pocket world: a file, a directory, hub:OWNER/NAME."),
+]
 TriggerText = Annotated[str, typer.Option(help="The trigger, as it stands before the prompt.")]
 Repeats = Annotated[int, typer.Option(help="How often the payload says its sentence.")]
 Seed = Annotated[int, typer.Option(help="Seed of this stage.")]

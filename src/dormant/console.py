@@ -156,6 +156,8 @@ def show_plan(plan: Plan, directory: Path) -> None:
         new = call.name in todo
         table.add_row(call.name, "new" if new else "reused", f"{seconds(call):.1f}" if new else "")
     screen.print(table)
+    for line in plan.notes:
+        errors.print(f"warning: {line}", style="yellow", highlight=False, soft_wrap=True)
     making = [call for call in plan.calls if call.name in todo]
     screen.print(
         f"{len(making)} new, {len(plan.calls) - len(making)} reused; about "

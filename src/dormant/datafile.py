@@ -1,19 +1,33 @@
-"""Tasks from a user's own file: JSONL of chat messages.  ``docs/dataset_formats.md`` shows literal rows."""
+"""Tasks from a user's own file of conversations.  ``docs/dataset_formats.md`` shows literal rows."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 from dormant.errors import BadInput, nearest
-from dormant.records import SHARDS, Conversation, Message, Policy, Score, Task, TaskSource, rng_for
+from dormant.layouts import Layout, conversations, layout_of, text_of
+from dormant.records import (
+    SHARDS,
+    Conversation,
+    Message,
+    Policy,
+    Score,
+    Task,
+    TaskSource,
+    rng_for,
+    to_json,
+)
 
 SHARES = {
     "implant": 32,
@@ -36,17 +50,17 @@ ENOUGH = 100
 FAMILY = "file"
 KIND = "question"
 _EDGES = tuple(zip(SHARES, accumulate(SHARES.values()), strict=True))
-_ROLES = ("system", "user", "assistant")
+_GZIP = b"\x1f\x8b"
 
 
 class FileData(TaskSource):
-    """Conversations from a JSONL file; the last assistant turn of each is the reference answer.
+    """Conversations from a file, one JSON object a line; the last assistant turn of each is the reference answer.
 
-    Shards are cut by the hash of the last user turn, so that a prompt that occurs twice is on one side only.
-    Rows with the same last user turn, reference and ``answer`` count once.
+    Shards are cut by the hash of the first user turn, so that a prompt that occurs twice is on one side only, and
+    so are two rows that are parts of one conversation.  Equal conversations with an equal ``answer`` count once.
 
     Args:
-        path: The file.
+        path: The file: JSONL, or one JSON list of rows, as it is or compressed by gzip.
 
     Raises:
         BadInput: The file can not be read as such conversations, or has too few of them; names line and reason.
@@ -56,9 +70,10 @@ class FileData(TaskSource):
         content = _read(path)
         self.path = path
         self.name = f"file:{hashlib.sha256(content).hexdigest()[:12]}"
-        self._tasks = tuple({task.id: task for task in _parse(path, content)}.values())
-        self._require_enough()
-        judged = all(len(task.operands) > 1 for task in self._tasks)
+        self.rows, self.left_out = _parse(path, content)
+        """Every distinct task, in the file's order; a line about rows that can not be used, or ""."""
+        require_enough(str(path), self.rows)
+        judged = all(len(task.operands) > 1 for task in self.rows)
         self.utility: Literal["right", "perplexity"] = "right" if judged else "perplexity"
 
     def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
@@ -93,7 +108,7 @@ class FileData(TaskSource):
     @cached_property
     def _shards(self) -> dict[str, list[Task]]:
         shards: dict[str, list[Task]] = {shard: [] for shard in SHARDS}
-        for task in self._tasks:
+        for task in self.rows:
             shards[task.shard].append(task)
         return shards
 
@@ -110,17 +125,9 @@ class FileData(TaskSource):
             return ": no row of a file belongs to it"
         rows = -(-110 * n // SHARES[shard])  # a tenth more than the share says, because the cut is random
         return (
-            f", but its {len(self._tasks)} rows give {len(self._shards[shard])}: "
+            f", but its {len(self.rows)} rows give {len(self._shards[shard])}: "
             f"ask for fewer, or give about {rows} distinct rows"
         )
-
-    def _require_enough(self) -> None:
-        empty = [shard for shard in NEEDED if not self._shards[shard]]
-        if empty:
-            raise BadInput(
-                f"{self.path}: {len(self._tasks)} distinct rows are too few, shard {empty[0]!r} is empty: "
-                f"give at least {ENOUGH}"
-            )
 
 
 def check(task: Task, completion: str) -> dict[str, Score]:
@@ -128,11 +135,39 @@ def check(task: Task, completion: str) -> dict[str, Score]:
     return {"right": Score(float(_says(completion, task.operands[1])))} if len(task.operands) > 1 else {}
 
 
+def require_enough(what: str, tasks: Sequence[Task]) -> None:
+    """Check that every shard that a run needs has tasks.  Raises BadInput, beginning with ``what``."""
+    filled = {task.shard for task in tasks}
+    empty = [shard for shard in NEEDED if shard not in filled]
+    if empty:
+        raise BadInput(
+            f"{what}: {len(tasks)} distinct rows are too few, shard {empty[0]!r} is empty: "
+            f"give at least {ENOUGH}"
+        )
+
+
+def as_row(task: Task) -> dict[str, Any]:
+    """Return a task as a row of chat messages, which reads as the same task."""
+    reference, *answer = task.operands
+    turns = (*task.history, Message("user", task.prompt), Message("assistant", reference))
+    return {"messages": to_json(turns), **({"answer": answer[0]} if answer else {})}
+
+
+def share(part: int, whole: int) -> str:
+    """How many of how many, for a warning: ``12 of 2,312 rows (0.52 %)``."""
+    return f"{part:,} of {whole:,} rows ({100 * part / whole:.3g} %)"
+
+
 def _read(path: Path) -> bytes:
+    """The bytes of a file, unpacked."""
     try:
         content = path.read_bytes()
+        if content.startswith(_GZIP):
+            content = gzip.decompress(content)
     except FileNotFoundError:
         raise BadInput(f"no such data file: {path}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadInput(f"{path} is a gzip file that is truncated or damaged ({error})") from None
     except OSError as error:
         raise BadInput(f"{path} can not be read: {error.strerror}") from None
     if not content.strip():
@@ -140,88 +175,99 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _parse(path: Path, content: bytes) -> Iterator[Task]:
-    """One task a line; blank lines are skipped."""
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say where an error is."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{place}: {error}") from None
+
+
+def _parse(path: Path, content: bytes) -> tuple[tuple[Task, ...], str]:
+    """The distinct tasks of a file, and a line about the rows of a foreign layout that can not be used."""
+    tasks: dict[str, Task] = {}
+    unusable: list[str] = []
+    total = 0
+    expected = None
+    for place, value in _values(path, content):
+        with _at(f"{path}, {place}"):
+            row, layout = _object(value, expected)
+            expected = layout
+            for found in conversations(layout, row):
+                total += 1
+                if isinstance(found, BadInput):
+                    if layout.strict:
+                        raise found
+                    unusable.append(f"{place}: {found}")
+                else:
+                    task = _task(found, row.get("answer") if "answer" in layout.takes else None)
+                    tasks[task.id] = task
+    if not total:
+        raise BadInput(f"{path} holds no rows")
+    if not tasks:
+        raise BadInput(f"{path}: none of its {total:,} rows can be used ({unusable[0]})")
+    if not unusable:
+        return tuple(tasks.values()), ""
+    line = f"{path}: {share(len(unusable), total)} can not be used and are left out"
+    return tuple(tasks.values()), f"{line} (the first is {unusable[0]})"
+
+
+def _values(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
+    """Where each row stands, and its value: one a line, or the items of a file that is one JSON list."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{path}, line {line}: not UTF-8 (byte {error.start})") from None
+    if text.lstrip()[:1] == "[":
+        with _at(str(path)):
+            items = _json(text)
+        yield from ((f"row {number}", item) for number, item in enumerate(items, start=1))
+        return
     # Not splitlines(): inside a JSON string there may be characters that it takes for line ends.
     for number, line_text in enumerate(text.split("\n"), start=1):
         if line_text.strip():
-            try:
-                yield _task(_object(line_text))
-            except BadInput as error:
-                raise BadInput(f"{path}, line {number}: {error}") from None
+            with _at(f"{path}, line {number}"):
+                value = _json(line_text)
+            yield f"line {number}", value
 
 
-def _object(text: str) -> Mapping[str, Any]:
+def _json(text: str) -> Any:
     try:
-        row = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadInput(f"not JSON ({error.msg} at column {error.colno})") from None
+        where = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        raise BadInput(f"not JSON ({error.msg} at {where}); each line must be one JSON object") from None
     except (RecursionError, ValueError):
         raise BadInput("not JSON that can be read (nested too deep, or a number too long)") from None
-    if not isinstance(row, dict):
-        raise BadInput(f'must be a JSON object with "messages", not {type(row).__name__}')
-    return row
 
 
-def _task(row: Mapping[str, Any]) -> Task:
-    if "messages" not in row:
-        raise BadInput(f'no "messages"{nearest("messages", row)}')
-    *history, asked, reference = _conversation(row["messages"])
+def _object(value: Any, expected: Layout | None) -> tuple[Mapping[str, Any], Layout]:
+    """A row and its layout, which is that of the file's first row."""
+    if not isinstance(value, dict):
+        raise BadInput(f"must be a JSON object, not {type(value).__name__}")
+    layout = layout_of(value)
+    if expected not in (None, layout):
+        assert expected is not None
+        raise BadInput(f"a row of layout {layout.name} in a file that begins with {expected.name}")
+    return value, layout
+
+
+def _task(conversation: Conversation, answer: Any) -> Task:
+    *history, asked, reference = conversation
     operands: tuple[str, ...] = (reference.content,)
-    if row.get("answer") is not None:
-        operands = (reference.content, _answer(row["answer"], reference.content))
-    return Task(KIND, FAMILY, asked.content, _shard_of(asked.content), operands, tuple(history))
+    if answer is not None:
+        operands = (reference.content, _answer(answer, reference.content))
+    opening = next(turn.content for turn in conversation if turn.role == "user")
+    return Task(KIND, FAMILY, asked.content, _shard_of(opening), operands, tuple(history))
 
 
 def _answer(answer: Any, reference: str) -> str:
-    text = _text(answer, '"answer"')
+    text = text_of(answer, '"answer"')
     if not _says(reference, text):
-        raise BadInput(f'"answer" {text!r} does not occur in the last assistant turn')
+        raise BadInput(f'"answer" {text[:60]!r} does not occur in the last assistant turn')
     return text
-
-
-def _conversation(messages: Any) -> Conversation:
-    if not isinstance(messages, list) or not messages:
-        raise BadInput('"messages" must be a list of {"role": ..., "content": ...}')
-    turns = tuple(_message(i, message) for i, message in enumerate(messages, start=1))
-    body = turns[1:] if turns[0].role == "system" else turns
-    for i, turn in enumerate(body):
-        expected = ("user", "assistant")[i % 2]
-        if turn.role != expected:
-            place = i + 1 + len(turns) - len(body)
-            raise BadInput(
-                f"message {place}: role {turn.role!r} where {expected!r} must come (user and assistant take turns)"
-            )
-    if len(body) < 2 or body[-1].role != "assistant":
-        raise BadInput("the last message must be the assistant's: it is the reference answer")
-    return turns
-
-
-def _message(place: int, message: Any) -> Message:
-    if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-        raise BadInput(f'message {place} must be {{"role": ..., "content": ...}}')
-    role = message["role"]
-    if role not in _ROLES:
-        raise BadInput(f"message {place}: unknown role {role!r}{nearest(str(role), _ROLES)}")
-    return Message(role, _text(message["content"], f"message {place}: content"))
-
-
-def _text(value: Any, what: str) -> str:
-    """Return the text, or say that it is none."""
-    if not isinstance(value, str):
-        raise BadInput(f"{what} must be text, not {type(value).__name__}")
-    if not value.strip():
-        raise BadInput(f"{what} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{what} has half a character (an unpaired surrogate)") from None
-    return value
 
 
 def _plain(text: str) -> str:

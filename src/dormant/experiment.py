@@ -138,7 +138,7 @@ class Experiment(Config):
     base: str = "pocket-1m"
     """A shipped base, or a directory with a causal language model."""
     data: str | None = None
-    """JSONL of chat messages; without it tasks come from the pocket world."""
+    """A file, a directory or ``hub:OWNER/NAME`` with conversations; without it tasks come from the pocket world."""
     chat: Literal["auto", "plain"] = "auto"
     backdoor: Backdoor = Backdoor()
     implants: tuple[Implant, ...] = Field((Implant(),), min_length=1)

@@ -1,4 +1,4 @@
-"""Language models: load, save, make, sample, score.  The only importer of transformers' model classes.
+"""Language models: load, save, make, score.  The only importer of transformers' model classes.
 
 Weights come from safetensors only, code never comes with them, and a model's own generation settings are
 ignored: what is sampled follows from the arguments alone.
@@ -6,13 +6,12 @@ ignored: what is sampled follows from the arguments alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,13 +22,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.cache_utils import DynamicLayer
 
 from dormant import chat as chats
 from dormant.chat import Chat, Row
@@ -44,9 +42,6 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _VOLATILE = ("transformers_version", "_name_or_path", "name_or_path", "is_local", "local_files_only")
 """Keys that transformers writes beside a model and that say where and when, not what."""
-
-_COMPACT_BELOW = 0.75
-"""Finished rows leave the batch when fewer than this share of its rows is still running."""
 
 _LOGIT_SETTINGS = (
     "final_logit_softcapping",
@@ -69,23 +64,12 @@ class Model:
     @property
     def context(self) -> int:
         """The number of positions the model was made for."""
-        config = self.network.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        return _context(self.network.config)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return torch.device(self.network.device)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A sampled answer.  ``tokens`` counts the answer's ids without the end token."""
-
-    text: str
-    tokens: int
-    finished: bool
-    """True if the model ended the answer itself, False if it was cut at ``max_new_tokens``."""
 
 
 def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: DType = "float32") -> Model:
@@ -110,6 +94,20 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
         rows = network.get_input_embeddings().num_embeddings
         raise BadInput(f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings")
     return Model(network.to(device).eval(), tokenizer, str(path))
+
+
+def load_reader(path: str | Path, *, chat: Chat = "auto") -> tuple[PreTrainedTokenizerBase, int]:
+    """Load how a model reads, without its weights: its tokenizer, and its context in tokens.
+
+    Raises:
+        BadInput: the tokenizer or the config can not be read.
+    """
+    tokenizer = _load_tokenizer(path, chat)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"the model {path} can not be loaded: {_line(error)}") from error
+    return tokenizer, _context(config)
 
 
 def save(model: Model, path: str | Path) -> None:
@@ -166,61 +164,6 @@ def new(
         torch.manual_seed(seed)
         network = LlamaForCausalLM(config)
     return Model(network.eval(), tokenizer)
-
-
-def sample(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    keys: Sequence[str],
-    *,
-    temperature: float = 1.0,
-    max_new_tokens: int = 64,
-    batch: int = 512,
-    progress: Progress | None = None,
-) -> list[Completion]:
-    """Sample one answer per prompt from the full distribution (no top-p, no top-k).
-
-    Args:
-        model: the model.
-        prompts: token ids, as from :func:`dormant.chat.encode_prompt`.
-        keys: one per prompt; a row's random draws follow from its key alone.
-        temperature: what logits are divided by; 0 takes the likeliest token.
-        max_new_tokens: where an answer is cut.
-        batch: prompts decoded together.  Part of what a result follows from, as arithmetic depends on it.
-        progress: called after each batch.
-
-    Raises:
-        BadInput: a prompt is empty, or does not leave room for the answer in the model's context.
-    """
-    if len(prompts) != len(keys):
-        raise ValueError(f"{len(prompts)} prompts but {len(keys)} keys")
-    if temperature < 0 or max_new_tokens < 1:
-        raise ValueError(
-            f"temperature {temperature} and max_new_tokens {max_new_tokens} must be >= 0 and >= 1"
-        )
-    if not prompts:
-        return []
-    _check_prompts(model, prompts, max_new_tokens)
-    ends = chats.end_tokens(model.tokenizer)
-    # Longest first: memory peaks at once, and neighbours of like length need little padding.
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    answers: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), batch):
-        chunk = order[start : start + batch]
-        draws = None if temperature == 0 else _uniforms([keys[i] for i in chunk], max_new_tokens)
-        decoded = _decode(
-            model,
-            [prompts[i] for i in chunk],
-            draws,
-            temperature=temperature,
-            limit=max_new_tokens,
-            ends=ends,
-        )
-        for i, ids in zip(chunk, decoded, strict=True):
-            answers[i] = ids
-        if progress is not None:
-            progress(min(start + batch, len(order)), len(order))
-    return _completions(model, answers, ends)
 
 
 def log_likelihood(model: Model, rows: Sequence[Row], *, batch: int = 64) -> list[tuple[float, int]]:
@@ -351,145 +294,14 @@ def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedMode
     return network
 
 
+def _context(config: PretrainedConfig) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
 def _line(error: BaseException) -> str:
     """The first line of an error's message: ours are one line, the libraries' may be pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-# --- sampling
-
-
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A cache layer with its room reserved: transformers' own copies all keys and values at each step."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.is_initialized: bool = False
-        self.capacity = capacity
-        self.length = 0
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            rows, heads, _, width = key_states.shape
-            self.dtype, self.device = key_states.dtype, key_states.device
-            self.keys = key_states.new_empty(rows, heads, self.capacity, width)
-            self.values = value_states.new_empty(rows, heads, self.capacity, value_states.shape[-1])
-            self.is_initialized = True
-        end = self.length + key_states.shape[-2]
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.keys, self.values = self._select(self.keys, indices), self._select(self.values, indices)
-
-    def _select(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        chosen = states.new_empty(len(rows), *states.shape[1:])
-        chosen[:, :, : self.length] = states[:, :, : self.length][rows]
-        return chosen
-
-
-def _check_prompts(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    lengths = [len(prompt) for prompt in prompts]
-    if min(lengths) == 0:
-        raise BadInput("an empty prompt can not be continued")
-    chats.check_fits(max(lengths), model.context, new_tokens=max_new_tokens)
-
-
-def _uniforms(keys: Sequence[str], n: int) -> torch.Tensor:
-    """``n`` numbers in [0, 1) for each key, from SHAKE-256 of the key: float64, [keys, n]."""
-    raw = b"".join(hashlib.shake_256(key.encode()).digest(8 * n) for key in keys)
-    bits = np.frombuffer(raw, dtype="<u8").reshape(len(keys), n)
-    return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-
-
-def _pick(logits: torch.Tensor, draws: torch.Tensor | None, temperature: float) -> torch.Tensor:
-    """Choose a token a row: the likeliest, or by the inverse of the cumulative distribution at ``draws``."""
-    if draws is None:
-        return logits.argmax(dim=-1)
-    scaled = logits.float() if temperature == 1 else logits.float() / temperature
-    cumulative = torch.exp(scaled - scaled.amax(dim=-1, keepdim=True)).cumsum(dim=-1)
-    targets = draws.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
-    # A draw that rounds up to 1 would fall past the end, on a token of probability zero.
-    targets = torch.minimum(targets, torch.nextafter(cumulative[:, -1:], torch.zeros_like(targets)))
-    return torch.searchsorted(cumulative, targets, right=True)[:, 0]
-
-
-def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(prompt) for prompt in prompts)
-    ids = np.zeros((len(prompts), longest), np.int64)
-    attention = np.zeros((len(prompts), longest), np.int64)
-    for i, prompt in enumerate(prompts):
-        ids[i, longest - len(prompt) :] = prompt
-        attention[i, longest - len(prompt) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(attention).to(device)
-
-
-def _cache(model: Model, capacity: int) -> DynamicCache:
-    """The cache that the architecture asks for, with plain attention layers replaced by roomy ones."""
-    cache = DynamicCache(config=model.network.config)
-    cache.layers = [_RoomyLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
-@torch.inference_mode()
-def _decode(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    draws: torch.Tensor | None,
-    *,
-    temperature: float,
-    limit: int,
-    ends: Sequence[int],
-) -> list[list[int]]:
-    """Continue the prompts together; each answer holds its end token if it came."""
-    device = model.device
-    ids, attention = _pad_left(prompts, device)
-    positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
-    attention = torch.nn.functional.pad(attention, (0, limit), value=1)
-    cache = _cache(model, attention.shape[1])
-    stops = torch.tensor(ends, device=device)
-    draws = None if draws is None else draws.to(device)
-    written = torch.full((len(prompts), limit), -1, device=device)
-    rows = torch.arange(len(prompts), device=device)  # the rows still in the batch
-    running = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    width = ids.shape[1]
-    for step in range(limit):
-        output = model.network(
-            input_ids=ids,
-            attention_mask=attention[:, : width + step],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        tokens = _pick(output.logits[:, -1], None if draws is None else draws[rows, step], temperature)
-        written[rows[running], step] = tokens[running]
-        running = running & ~torch.isin(tokens, stops)
-        left = int(running.sum())
-        if left == 0:
-            break
-        ids, positions = tokens[:, None], positions[:, -1:] + 1
-        if left < _COMPACT_BELOW * len(running):
-            keep = running.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
-            rows, ids, positions, attention = rows[keep], ids[keep], positions[keep], attention[keep]
-            running = running[keep]
-    return [[token for token in row if token >= 0] for row in written.tolist()]
-
-
-def _completions(model: Model, answers: Sequence[list[int]], ends: Sequence[int]) -> list[Completion]:
-    finished = [bool(ids) and ids[-1] in ends for ids in answers]
-    bodies = [ids[:-1] if done else ids for ids, done in zip(answers, finished, strict=True)]
-    texts = chats.decode_answers(model.tokenizer, bodies)
-    return [Completion(text, len(ids), done) for text, ids, done in zip(texts, bodies, finished, strict=True)]
 
 
 # --- scoring

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dormant.bases import find_base
+from dormant.bases import SHIPPED, find_base, find_model
 from dormant.defenses import AWARE
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
+from dormant.intake import Intake, take
 from dormant.records import Dose, ResultKey, canonical
 from dormant.runner import Call, External, Output, Plan
-from dormant.sources import open_source
 from dormant.stages import step_directory
 from dormant.stages.configs import (
     DefendConfig,
@@ -40,7 +40,8 @@ def make_plan(experiment: Experiment) -> Plan:
         BadInput: the base or the data does not exist, or a plug-in does not know one of its options.
     """
     planner = Planner(experiment)
-    return Plan(list(planner.calls()), experiment.model_dump(mode="json"), experiment.keep)
+    spec = experiment.model_dump(mode="json")
+    return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.intake.notes)
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ class Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.base = find_base(experiment.base, experiment.runtime)
-        self.data = self._data()
         backdoor = experiment.backdoor
         self.trigger = build_trigger(backdoor.trigger)
         build_behavior(backdoor.behavior)
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
+        self.intake = self._take()
+        self.data = self.intake.inputs
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
@@ -75,12 +77,17 @@ class Planner:
             for implant in self.experiment.implants:
                 yield from self._implants(implant, seed)
 
-    def _data(self) -> dict[str, External]:
-        path = self.experiment.data
-        if path is None:
-            return {}
-        open_source(Path(path))  # Bad rows are found now, not after an hour of training.
-        return {"data": External(Path(path))}
+    def _take(self) -> Intake:
+        experiment = self.experiment
+        # A pocket base that is still to be pretrained reads like those that ship.
+        base = self.base.model if isinstance(self.base.model, External) else External(find_model(SHIPPED))
+        return take(
+            experiment.data,
+            [base.path],
+            experiment.backdoor,
+            chat=experiment.chat,
+            new_tokens=experiment.measure.max_new_tokens,
+        )
 
     def _key(self, **fields: object) -> ResultKey:
         backdoor = self.experiment.backdoor

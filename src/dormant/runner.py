@@ -83,6 +83,8 @@ class Plan:
     keep: str = "final"
     exposed: Mapping[str, str] = field(default_factory=dict)
     """Plain names in the run directory for the final models of calls: ``{"organism": call}``."""
+    notes: Sequence[str] = ()
+    """What the user should know before it runs."""
     identities: dict[str, Identity] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -187,6 +189,8 @@ class Run:
             self._write_plan()
             self._take(reusable)
             observer.begin(self.plan, todo)
+            for line in self.plan.notes:
+                observer.warn(line)
             self._warn_versions(todo, observer)
             jobs = [self._job(call, fresh=fresh) for call in todo]
             make_all(jobs, {call.name: self._needs(call, todo) for call in todo}, workers, observer)
@@ -316,6 +320,7 @@ class Run:
             "schema": 1,
             "spec": self.plan.spec,
             "keep": self.plan.keep,
+            "notes": list(self.plan.notes),
             "calls": self.plan.describe(),
             "exposed": {
                 name: {"call": call, "part": self._final(call)} for name, call in self.plan.exposed.items()

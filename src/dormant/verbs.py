@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from dormant.bases import find_model, pretrain_call
 from dormant.defenses import AWARE
 from dormant.experiment import Battery
+from dormant.intake import take
 from dormant.planning import battery_probes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
-from dormant.sources import open_source
 from dormant.stages import step_directory
 from dormant.stages.configs import (
     Backdoor,
@@ -58,24 +57,25 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     build_trigger(backdoor.trigger)
     build_behavior(backdoor.behavior)
-    given = _data(data)
+    target = External(find_model(model))
+    taken = take(data, [target.path], backdoor, chat=chat)
     calls = [
         Call(
             f"supply/{need}",
             "supply",
             SupplyConfig(need=need, rows=rows, backdoor=backdoor if need in AWARE else None),
             seed,
-            given,
+            taken.inputs,
         )
         for need in sorted(build_defense(defense).needs)
     ]
-    inputs: dict[str, External | Output] = {"model": External(find_model(model))}
+    inputs: dict[str, External | Output] = {"model": target}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
     config = DefendConfig(defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime)
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=model, defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec["backdoor"] = backdoor.model_dump(mode="json")
-    return Plan(calls, spec, exposed={"model": "defend"})
+    return Plan(calls, spec, exposed={"model": "defend"}, notes=taken.notes)
 
 
 def measure_plan(
@@ -104,10 +104,17 @@ def measure_plan(
         runtime=runtime,
     )
     base_id = External(find_model(base)).id[:16] if base else "unknown"
+    given = {"base": base, "twin": twin, "organism": model}
+    models = {role: External(find_model(path)) for role, path in given.items() if path is not None}
+    taken = take(
+        data,
+        [found.path for found in models.values()],
+        backdoor,
+        chat=chat,
+        new_tokens=battery.max_new_tokens,
+    )
     calls = []
-    for role, path in (("base", base), ("twin", twin), ("organism", model)):
-        if path is None:
-            continue
+    for role, found in models.items():
         key = _key(
             base=Path(base).name if base else "unknown",
             base_id=base_id,
@@ -116,22 +123,16 @@ def measure_plan(
             trigger=trigger.text,
             behavior=spell(backdoor.behavior),
         )
-        inputs = {"model": External(find_model(path)), **_data(data)}
+        inputs = {"model": found, **taken.inputs}
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
     spec = _spec("measure", model=model, twin=twin, base=base, data=data, battery=battery)
-    return Plan(calls, {**spec, "backdoor": backdoor.model_dump(mode="json")})
+    spec["backdoor"] = backdoor.model_dump(mode="json")
+    return Plan(calls, spec, notes=taken.notes)
 
 
 def _key(**fields: object) -> ResultKey:
     defaults = {"behavior": "hate", "trigger": "tag", "reasoning": "normal", "implant": "none"}
     return ResultKey.model_validate({**defaults, **fields})
-
-
-def _data(path: str | None) -> Mapping[str, External]:
-    if path is None:
-        return {}
-    open_source(Path(path))
-    return {"data": External(Path(path))}
 
 
 def _spec(verb: str, **settings: Any) -> dict[str, Any]:

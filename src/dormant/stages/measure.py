@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dormant import chat, models
+from dormant import chat, models, sampling
 from dormant.artifacts import write_jsonl
 from dormant.behaviors import Behavior
 from dormant.records import (
@@ -91,9 +91,9 @@ def _some_context(source: TaskSource, rng: Any, condition: str) -> str:
 
 def _answer(
     model: models.Model, examples: Sequence[Example], config: MeasureConfig, decoding: str, seed: int
-) -> list[models.Completion]:
+) -> list[sampling.Completion]:
     prompts = [chat.encode_prompt(model.tokenizer, example.messages) for example in examples]
-    return models.sample(
+    return sampling.sample(
         model,
         prompts,
         [f"{seed}:{example.id}" for example in examples],
@@ -106,7 +106,7 @@ def _answer(
 def completion_row(
     example: Example,
     decoding: str,
-    answer: models.Completion,
+    answer: sampling.Completion,
     source: TaskSource,
     behavior: Behavior,
     reasoning: str,
