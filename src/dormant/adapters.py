@@ -34,7 +34,7 @@ class Shape:
     """A new adapter: its rank, its scale (``alpha / rank``), dropout in training, and the layers that it goes onto."""
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = ALL_LINEAR
 

@@ -62,7 +62,7 @@ def implant_preset(
     lr: float | None = None,
     triggered_share: float | None = None,
     optimizer: str | None = None,
-    lora: Lora | None = None,
+    lora: dict[str, Any] | None = None,
 ) -> Implant:
     """A shipped way to implant with some settings changed.  Raises BadInput for an unknown or bad one."""
     if name not in PRESETS:

@@ -17,12 +17,7 @@ from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take
 from dormant.records import Dose, ResultKey, canonical
 from dormant.runner import Call, External, Output, Plan
-<<<<<<< HEAD
-from dormant.stages import step_directory
-=======
-from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
->>>>>>> 986d827 (LoRA: an adapter beside full fine-tuning, kept by itself and merged in float32; runtime settings reach the trainer)
 from dormant.stages.configs import (
     DefendConfig,
     ImplantConfig,

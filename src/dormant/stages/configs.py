@@ -41,7 +41,7 @@ class Lora(Config):
     """A low-rank adapter: only it is trained.  ``alpha / rank`` scales what it adds to the weights."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0, allow_inf_nan=False)
+    alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: str | tuple[str, ...] = "all-linear"
     """Layers by the ends of their names; ``all-linear`` is all but the output embedding."""
