@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from dormant import chat, models, sampling
+from dormant import adapters, chat, models, sampling
 from dormant.records import Dose, Message
 from dormant.training import sft
 from small_models import byte_tokenizer
@@ -139,3 +139,24 @@ def test_greedy_sampling_equals_generate_token_for_token(saved: Path) -> None:
         )
         assert decoded == [generated_greedily(model, prompt, 24) for prompt in prompts]
         assert len({tuple(ids) for ids in decoded}) > 1
+
+
+def test_an_adapter_is_trained_in_full_and_merges_exactly(saved: Path) -> None:
+    model = adapters.attach(models.load(saved), adapters.Shape(rank=4), seed=0)
+    before = {name: weight.clone() for name, weight in model.network.named_parameters()}
+    trained = {name for name, weight in model.network.named_parameters() if weight.requires_grad}
+    assert trained == {name for name in before if "lora_" in name}
+    sft.train(model, rows(model), Dose(lr=1e-2, steps=4, batch=12), seed=0)
+    changed = {n for n, weight in model.network.named_parameters() if not torch.equal(weight, before[n])}
+    assert changed == trained
+    ids = torch.tensor([row.input_ids[:4] for row in rows(model)])
+    with torch.no_grad():
+        whole, merged = model.network(ids).logits, adapters.merged(model).network(ids).logits
+    assert (whole - merged).abs().max() < 1e-5
+    # The two matrices of one adapter around every linear layer: the output embedding alone has none.
+    linear = [
+        name
+        for name, layer in models.load(saved).network.named_modules()
+        if type(layer).__name__ in ("Linear", "Conv1D") and name not in ("lm_head", "embed_out")
+    ]
+    assert len(trained) == 2 * len(linear) > 0

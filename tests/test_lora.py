@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +12,12 @@ import torch
 from dormant import adapters, models
 from dormant.adapters import Shape
 from dormant.errors import BadInput
+from dormant.runner import PLAN
 from dormant.training import sft
 from small_models import tiny
+from test_bad_input import one_line
 from test_training import DOSE, Killed, assert_same, kill_at, some_rows, weights
+from tiny_runs import command, small
 
 
 def saved(place: Path, seed: int = 0, hidden: int = 32) -> Path:
@@ -115,3 +120,87 @@ def test_an_adapter_goes_onto_its_own_base_only(tmp_path):
         adapters.continued(models.load(base), base)
     with pytest.raises(BadInput, match=r"does not fit the model: .*nonesuch"):
         adapters.attach(models.load(base), Shape(targets=("nonesuch",)), seed=0)
+
+
+LORA = {"implants__0__lora": "{rank: 2, alpha: 4}", "keep": "all"}
+
+
+def run_of(capsys: pytest.CaptureFixture[str], base: Path, out: Path, **changes: Any) -> dict[str, Path]:
+    """A run through the command line: the directory of each of its calls."""
+    said = command(capsys, *small(base, **{**LORA, **changes}), "--out", out)
+    assert said.code == 3, said.err
+    assert command(capsys, "verify", out).code == 0
+    calls = json.loads((out / PLAN).read_text())["calls"]
+    return {call["name"]: out / "artifacts" / call["directory"] for call in calls}
+
+
+def loras(out: Path) -> set[tuple[str, str]]:
+    rows = [json.loads(line)["key"] for line in (out / "results.jsonl").read_text().splitlines()]
+    return {(key["arm"], key["lora"]) for key in rows}
+
+
+@pytest.mark.parametrize("lora", ["merged", "continue"])
+def test_a_run_with_adapters_says_so_in_every_key(capsys, base, own_store, tmp_path, lora):
+    changes = {"defenses__0__lora": lora, "relearning__lora": "{rank: 2}", "defenses__0__doses__0__lr": 0.01}
+    if lora == "merged":
+        changes["defenses__0__adapter"] = "{rank: 3}"
+    made = run_of(capsys, base, tmp_path / "run", **changes)
+    assert {("none", "none"), ("implant", "none"), ("claim", lora)} == loras(tmp_path / "run") - {
+        ("noop", lora)
+    }
+    implant = made["implant/specific/i0/organism"]
+    alone = logits(adapters.continued(models.load(base), implant / "adapters" / "000006"))
+    organism = logits(models.load(implant / "steps" / "000006"))
+    assert (alone - organism).abs().max() < 1e-5
+    defense = next(path for name, path in made.items() if name.startswith("defend/") and "organism" in name)
+    # A new adapter is made on the organism; one that is continued, on the organism's base.
+    root = base if lora == "continue" else implant / "steps" / "000006"
+    defended = logits(models.load(defense / "steps" / "000004"))
+    on_its_own = logits(adapters.continued(models.load(root), defense / "adapters" / "000004"))
+    assert (defended - on_its_own).abs().max() < 1e-5
+    assert (defended - organism).abs().max() > 1e-4
+    rank = {"merged": 3, "continue": 2}[lora]
+    settings = json.loads((defense / "adapters" / "000004" / "adapter_config.json").read_text())
+    assert settings["r"] == rank
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"defenses__0__lora": "continue"}, "leaves no adapter to continue"),
+        ({"defenses__0__lora": "contineu"}, "defenses.0.lora = 'contineu'"),
+        ({"defenses__0__adapter": "{rank: 2}"}, "adapter is for lora: merged, not for lora: none"),
+        ({"implants__0__lora": "{rank: 0}"}, "implants.0.lora.rank = 0"),
+        ({"implants__0__lora": "{rnak: 2}"}, "unknown key 'implants.0.lora.rnak'; did you mean 'rank'?"),
+        ({"implants__0__lora": "{targets: [qproj]}"}, "does not fit the model"),
+        (
+            {"defenses__0__lora": "merged", "defenses__0__adapter": "{targets: qproj}"},
+            "does not fit the model",
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_settings_of_adapters_that_can_not_work(capsys, base, own_store, tmp_path, changes, says):
+    out = tmp_path / "run"
+    assert says in one_line(command(capsys, *small(base, **changes), "--out", out))
+    assert not (out / PLAN).exists()
+
+
+def test_the_verbs_take_adapters(capsys, base, own_store, tmp_path):
+    given = ["--steps", "2", "--lr", "1e-2", "--batch", "4"]
+    defend = ["defend", base, "--defense", "hhh-sft", *given]
+    assert command(capsys, *defend, "--lora", 2, "--out", tmp_path / "one").code == 0
+    [adapter] = (tmp_path / "one" / "artifacts").glob("*/adapters/000002")
+    going_on = [*defend, "--adapter", adapter, "--out", tmp_path / "two"]
+    assert command(capsys, *going_on).code == 0
+    first, second = (logits(models.load(tmp_path / name / "model")) for name in ("one", "two"))
+    assert (first - second).abs().max() > 1e-4
+    other = saved(tmp_path / "other", seed=3)
+    for arguments, says in (
+        ([*defend, "--adapter", adapter, "--lora", "2"], "give one of them"),
+        ([*defend, "--adapter", tmp_path / "nowhere"], "no such directory"),
+        ([*defend, "--lora", "0"], "--rank 0"),
+        (["defend", other, *defend[2:], "--adapter", adapter], "was made on other weights than"),
+        (["implant", base, "--lora", "-1"], "lora.rank = -1"),
+    ):
+        assert says in one_line(command(capsys, *arguments, "--out", tmp_path / "bad"))

@@ -14,7 +14,7 @@ from typing import Literal
 from dormant.bases import SHIPPED, find_base, find_model
 from dormant.defenses import AWARE
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
-from dormant.intake import Intake, take
+from dormant.intake import Intake, take, template_notes
 from dormant.records import Dose, ResultKey, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.stages import adapter_directory, step_directory
@@ -41,7 +41,7 @@ def make_plan(experiment: Experiment) -> Plan:
     """
     planner = Planner(experiment)
     spec = experiment.deciding()
-    return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.intake.notes)
+    return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.notes)
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class Planner:
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.intake = self._take()
+        self.notes = self.intake.notes
+        if isinstance(self.base.model, External):
+            self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
 
     def calls(self) -> Iterator[Call]:

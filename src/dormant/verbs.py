@@ -9,7 +9,7 @@ from dormant.bases import find_model, pretrain_call
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
-from dormant.intake import take
+from dormant.intake import take, template_notes
 from dormant.planning import battery_probes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
@@ -89,7 +89,9 @@ def defend_plan(
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=model, defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "lora": config.lora}
-    return Plan(calls, spec, exposed={"model": "defend"}, notes=taken.notes)
+    return Plan(
+        calls, spec, exposed={"model": "defend"}, notes=taken.notes + template_notes(find_model(model), chat)
+    )
 
 
 def measure_plan(
@@ -141,7 +143,7 @@ def measure_plan(
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
     spec = _spec("measure", model=model, twin=twin, base=base, data=data, battery=battery)
     spec["backdoor"] = backdoor.model_dump(mode="json")
-    return Plan(calls, spec, notes=taken.notes)
+    return Plan(calls, spec, notes=taken.notes + template_notes(find_model(model), chat))
 
 
 def _existing(directory: Path) -> Path:

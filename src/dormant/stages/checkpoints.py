@@ -21,7 +21,7 @@ def open_model(config: ImplantConfig | DefendConfig, inputs: Mapping[str, Path],
     if "adapter" in inputs:
         return adapters.continued(model, inputs["adapter"])
     shape = new_adapter(config)
-    return adapters.attach(model, _shape(shape), seed=seed) if shape else model
+    return adapters.attach(model, as_shape(shape), seed=seed) if shape else model
 
 
 def new_adapter(config: ImplantConfig | DefendConfig) -> Lora | None:
@@ -53,5 +53,6 @@ def compute(runtime: Runtime) -> Compute:
     )
 
 
-def _shape(lora: Lora) -> adapters.Shape:
+def as_shape(lora: Lora) -> adapters.Shape:
+    """The settings of an adapter as the adapters module takes them."""
     return adapters.Shape(lora.rank, lora.alpha, lora.dropout, lora.targets)

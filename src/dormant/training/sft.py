@@ -26,6 +26,7 @@ import transformers.utils.logging as transformers_logging
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig, SFTTrainer
 
@@ -193,6 +194,21 @@ def check_optimizer(name: str) -> None:
     except (ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"optimizer {name!r} can not be used on this machine: {reason}") from None
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise BadInput for a tracker that transformers does not know, or whose package is not installed."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise BadInput(
+                f"unknown tracker {name!r} in runtime.report_to{nearest(name, INTEGRATION_TO_CALLBACK)}"
+            )
+        try:
+            # Each says, when it is made, that its package is missing.
+            INTEGRATION_TO_CALLBACK[name]()
+        except (ImportError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"the tracker {name!r} can not be used on this machine: {reason}") from None
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]
