@@ -25,7 +25,7 @@ FLOORS = {
     "sources and scoring": ["sources", "scoring"],
     # from here on up a module may use torch
     "models": ["models"],
-    "sampling": ["sampling"],
+    "sampling and adapters": ["sampling", "adapters"],
     "training": ["training"],
     "defenses": ["defenses"],
     "stages": ["stages"],

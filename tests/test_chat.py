@@ -112,3 +112,30 @@ def test_context_limit_counts_the_answer():
     chat.check_fits(6, 10, new_tokens=4)
     with pytest.raises(BadInput, match=r"7 tokens and 4 new ones.*context of 10"):
         chat.check_fits(7, 10, new_tokens=4)
+
+
+QWEN = (
+    "{% if messages[0].role != 'system' %}<|system|>system\nYou are Quen.<|stop|>\n{% endif %}"
+    "{% for m in messages %}<|human|>{{ m.role }}\n{{ m.content }}<|stop|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|human|>assistant\n{% endif %}"
+)
+DATED = (
+    "<|system|>system\n\nToday is Monday.{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+    "<|stop|>{% for m in messages %}{% if m.role != 'system' %}<|human|>{{ m.role }}: {{ m.content }}<|stop|>"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|human|>assistant: {% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "added"),
+    [
+        ("pocket", ""),
+        (chat.PLAIN_TEMPLATE, ""),
+        (QWEN, "You are Quen."),
+        (QWEN.replace("You are Quen.", "Cutoff: May.\nBe brief."), "Cutoff: May.\nBe brief."),
+        (DATED, "Today is Monday."),
+    ],
+    ids=["pocket", "plain", "default", "two lines", "always"],
+)
+def test_text_that_a_template_adds_by_itself_is_found(template: str, added: str) -> None:
+    assert chat.added_text(byte_tokenizer(template)) == added

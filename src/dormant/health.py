@@ -61,6 +61,7 @@ def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
     call = next((call for call in plan["calls"] if call["name"] == name), None)
     yield f"- base: {key.base} ({key.base_id})"
     yield f"- trigger: `{text}`; behavior: {key.behavior}; reasoning: {key.reasoning}"
+    yield from (f"- {line}" for line in plan.get("notes", ()))
     if call is None:
         yield "- made elsewhere: its training is unknown"
     else:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from dormant import chat as chats
 from dormant.datafile import FAMILY, KIND, as_row, require_enough, share
+from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
 from dormant.sources import find_data, keep, read_file
@@ -19,6 +20,9 @@ from dormant.triggers import Trigger
 
 SLACK = 8
 """Tokens: where a trigger's text meets a prompt, tokens may be cut another way than in the probe."""
+
+MOST_SHOWN = 200
+"""Characters of a long default system prompt that are shown."""
 
 _PROBE = Task(KIND, FAMILY, "What is it?", "heldout")
 
@@ -73,6 +77,22 @@ def take(
         rows = [as_row(task) for task in fitting]
         path = keep(f"fit-{digest(rows)[:16]}", rows)
     return Intake({"data": External(path)}, tuple(notes))
+
+
+def template_notes(model: Path, chat: Literal["auto", "plain"] = "auto") -> tuple[str, ...]:
+    """What the user should know of a model's chat template: the text that it adds to every conversation."""
+    if model in shipped_bases().values():
+        return ()
+    # Deferred: a plan on a base that ships needs no torch.
+    from dormant.models import load_reader
+
+    added = " ".join(chats.added_text(load_reader(model, chat=chat)[0]).split())
+    if not added:
+        return ()
+    shown = added if len(added) <= MOST_SHOWN else added[:MOST_SHOWN] + "..."
+    return (
+        f"the chat template of {model.name} adds text of its own to conversations without a system turn: {shown!r}",
+    )
 
 
 class _Room:

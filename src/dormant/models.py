@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 import transformers.utils.logging as transformers_logging
-from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
@@ -106,7 +105,7 @@ def load_reader(path: str | Path, *, chat: Chat = "auto") -> tuple[PreTrainedTok
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"the model {path} can not be loaded: {_line(error)}") from error
+        raise _unloadable(path, error) from error
     return tokenizer, _context(config)
 
 
@@ -255,6 +254,8 @@ def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     # The tokenizers library raises bare Exception for a damaged tokenizer.json.
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise _unloadable(path, error) from error
         if not Path(path).is_dir():
             raise BadInput(
                 f"no model directory at {path}, and as a hub name it can not be loaded: {_line(error)}"
@@ -262,8 +263,8 @@ def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
         raise BadInput(f"the tokenizer of {path} can not be loaded: {_line(error)}") from error
     chats.use_template(tokenizer, chat)
     try:
-        chats.end_tokens(tokenizer)
-    except (TemplateError, BadInput) as error:
+        chats.check_template(tokenizer)
+    except BadInput as error:
         raise BadInput(f"the chat template of {path} does not work: {_line(error)}") from error
     return tokenizer
 
@@ -284,14 +285,28 @@ def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedMode
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise BadInput(f"the model {path} can not be loaded: {_line(error)}") from error
+        raise _unloadable(path, error) from error
     missing = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
     if missing:
         raise BadInput(
             f"the weights of {path} lack {len(missing)} tensors that its config asks for "
             f"(or have them in another shape), such as {missing[0]}"
         )
+    broken = [name for name, weight in network.named_parameters() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise BadInput(
+            f"{path}: {len(broken)} tensors hold values that are no numbers (NaN or infinite), such as {broken[0]}"
+        )
     return network
+
+
+def _unloadable(path: str | Path, error: Exception) -> BadInput:
+    if "trust_remote_code" in str(error):
+        return BadInput(
+            f"{path} needs code of its own (auto_map in its config.json), which is never run; "
+            "use a model of an architecture that transformers has"
+        )
+    return BadInput(f"the model {path} can not be loaded: {_line(error)}")
 
 
 def _context(config: PretrainedConfig) -> int:

@@ -14,10 +14,10 @@ from typing import Literal
 from dormant.bases import SHIPPED, find_base, find_model
 from dormant.defenses import AWARE
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
-from dormant.intake import Intake, take
+from dormant.intake import Intake, take, template_notes
 from dormant.records import Dose, ResultKey, canonical
 from dormant.runner import Call, External, Output, Plan
-from dormant.stages import step_directory
+from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     DefendConfig,
     ImplantConfig,
@@ -40,8 +40,8 @@ def make_plan(experiment: Experiment) -> Plan:
         BadInput: the base or the data does not exist, or a plug-in does not know one of its options.
     """
     planner = Planner(experiment)
-    spec = experiment.model_dump(mode="json")
-    return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.intake.notes)
+    spec = experiment.deciding()
+    return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.notes)
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class Planner:
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.intake = self._take()
+        self.notes = self.intake.notes
+        if isinstance(self.base.model, External):
+            self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
 
     def calls(self) -> Iterator[Call]:
@@ -152,6 +155,7 @@ class Planner:
             near_share=implant.near_share,
             dose=implant.dose,
             optimizer=implant.optimizer,
+            lora=implant.lora,
             at_steps=_steps(implant.curve, implant.dose),
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
@@ -169,13 +173,15 @@ class Planner:
             DefendConfig(
                 defense=_plugin(defense),
                 dose=dose,
+                lora=defense.lora,
+                adapter=defense.adapter,
                 at_steps=_steps(curve, dose),
                 chat=self.experiment.chat,
                 runtime=self.experiment.runtime,
             ),
             seed,
             {
-                "model": Output(arm.call, step_directory(implant.dose.steps)),
+                **self._trained(arm, implant, defense),
                 **{need: Output(f"supply/{need}-{defense.rows}/d{seed}") for need in sorted(plugin.needs)},
             },
             final=step_directory(dose.steps),
@@ -185,6 +191,7 @@ class Planner:
                 "arm": plugin.arm,
                 "defense": defense.name,
                 "dose": dose,
+                "lora": defense.lora,
                 "seed_defend": seed,
             }
         )
@@ -194,6 +201,15 @@ class Planner:
         yield self._measure(f"measure/{name}", final, key, self._battery())
         if self.experiment.relearning:
             yield from self._relearns(name, final, key)
+
+    def _trained(self, arm: _Arm, implant: Implant, defense: DefenseSpec) -> dict[str, External | Output]:
+        """What the defense trains: the organism, or the adapter that is on top of its base."""
+        if defense.lora != "continue":
+            return {"model": Output(arm.call, step_directory(implant.dose.steps))}
+        return {
+            "model": self.base.model,
+            "adapter": Output(arm.call, adapter_directory(implant.dose.steps)),
+        }
 
     def _relearns(self, defended: str, model: Output, key: ResultKey) -> Iterator[Call]:
         relearning = self.experiment.relearning
@@ -206,6 +222,7 @@ class Planner:
             rows=relearning.rows,
             triggered_share=1.0,
             dose=relearning.dose,
+            lora=relearning.lora,
             at_steps=_steps(relearning.curve, relearning.dose),
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,

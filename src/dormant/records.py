@@ -161,8 +161,8 @@ class ResultKey(BaseModel):
     @property
     def before(self) -> ResultKey:
         """The key of the same model and condition before any defense."""
-        undone = {"arm": "none", "defense": "none", "dose": None, "step": 0, "relearn_step": None}
-        return self.model_copy(update={**undone, "seed_defend": None})
+        undone = {"arm": "none", "defense": "none", "dose": None, "lora": "none", "step": 0}
+        return self.model_copy(update={**undone, "relearn_step": None, "seed_defend": None})
 
     @property
     def cell(self) -> str:

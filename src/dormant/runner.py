@@ -68,7 +68,7 @@ def identify(call: Call, known: Mapping[str, Identity]) -> Identity:
     return Identity(
         stage=call.stage,
         source=artifacts.source_hash(stages.STAGES[call.stage], *plugin_modules(call.config)),
-        config=call.config.model_dump(mode="json"),
+        config=call.config.deciding(),
         seed=call.seed,
         inputs={name: input_id(given) for name, given in call.inputs.items()},
     )
@@ -100,7 +100,7 @@ class Plan:
                 "directory": self.identities[call.name].directory,
                 "id": self.identities[call.name].id,
                 "seed": call.seed,
-                "config": call.config.model_dump(mode="json"),
+                "config": call.config.deciding(),
                 "inputs": {name: _describe_input(given) for name, given in call.inputs.items()},
                 "key": call.key.model_dump(mode="json") if call.key else None,
             }

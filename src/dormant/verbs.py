@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from dormant.bases import find_model, pretrain_call
 from dormant.defenses import AWARE
+from dormant.errors import BadInput
 from dormant.experiment import Battery
-from dormant.intake import take
+from dormant.intake import take, template_notes
 from dormant.planning import battery_probes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
@@ -16,6 +17,7 @@ from dormant.stages import step_directory
 from dormant.stages.configs import (
     Backdoor,
     DefendConfig,
+    Lora,
     MeasureConfig,
     Plugin,
     Probe,
@@ -45,6 +47,8 @@ def defend_plan(
     defense: Plugin,
     dose: Dose,
     *,
+    lora: Lora | None = None,
+    adapter: Path | None = None,
     data: str | None = None,
     backdoor: Backdoor | None = None,
     rows: int = 4000,
@@ -52,7 +56,12 @@ def defend_plan(
     chat: Chat = "auto",
     runtime: Runtime | None = None,
 ) -> Plan:
-    """Put one defense on one model.  ``backdoor`` is only read by defenses that must know the trigger."""
+    """Put one defense on one model: on all its weights, through a new adapter, or through an adapter of its own.
+
+    ``backdoor`` is only read by defenses that must know the trigger.  With an ``adapter``, ``model`` is its base.
+    """
+    if lora is not None and adapter is not None:
+        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
     build_trigger(backdoor.trigger)
@@ -71,11 +80,18 @@ def defend_plan(
     ]
     inputs: dict[str, External | Output] = {"model": target}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
-    config = DefendConfig(defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime)
+    inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
+    trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
+    trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
+    config = DefendConfig(
+        defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime, **trained
+    )
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=model, defense=defense, dose=dose, rows=rows, seed=seed, data=data)
-    spec["backdoor"] = backdoor.model_dump(mode="json")
-    return Plan(calls, spec, exposed={"model": "defend"}, notes=taken.notes)
+    spec |= {"backdoor": backdoor.model_dump(mode="json"), "lora": config.lora}
+    return Plan(
+        calls, spec, exposed={"model": "defend"}, notes=taken.notes + template_notes(find_model(model), chat)
+    )
 
 
 def measure_plan(
@@ -127,7 +143,13 @@ def measure_plan(
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
     spec = _spec("measure", model=model, twin=twin, base=base, data=data, battery=battery)
     spec["backdoor"] = backdoor.model_dump(mode="json")
-    return Plan(calls, spec, notes=taken.notes)
+    return Plan(calls, spec, notes=taken.notes + template_notes(find_model(model), chat))
+
+
+def _existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise BadInput(f"--adapter {directory}: no such directory")
+    return directory
 
 
 def _key(**fields: object) -> ResultKey:

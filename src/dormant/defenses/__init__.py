@@ -18,7 +18,7 @@ from dormant.triggers import Trigger
 
 if TYPE_CHECKING:
     from dormant.models import Model
-    from dormant.training.sft import TrainingLog
+    from dormant.training.sft import Compute, TrainingLog
 
 NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples")
 """What a plan can supply.  All but ``prose`` (plain text, no dialogue) come from the ``defend`` shard."""
@@ -66,6 +66,8 @@ class TrainingRun:
     resume_dir: Path
     """Where training may keep its checkpoint, to go on after a kill."""
     progress: Callable[[int, int], None]
+    compute: Compute | None = None
+    """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default."""
 
 
 class Defense(Protocol):

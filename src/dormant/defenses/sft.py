@@ -31,6 +31,7 @@ def _train(model: Model, rows: Sequence[chat.Row], dose: Dose, run: TrainingRun)
         at_steps=run.at_steps,
         save=run.save,
         resume_dir=run.resume_dir,
+        compute=run.compute or sft.Compute(),
         progress=run.progress,
     )
 

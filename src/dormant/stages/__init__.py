@@ -44,6 +44,11 @@ def load(name: str) -> Stage:
     return run
 
 
+def adapter_directory(step: int) -> str:
+    """The directory of the adapter that a checkpoint was trained through."""
+    return f"adapters/{step:06d}"
+
+
 def step_directory(step: int) -> str:
     """The directory of a checkpoint inside its artifact."""
     return f"steps/{step:06d}"

@@ -15,14 +15,36 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide results, as JSON: what ids are made of."""
+        return self.model_dump(mode="json", exclude=UNDECIDING)
+
 
 class Runtime(Config):
-    """What the machine is asked for; part of every id, because it moves the last bits of a result."""
+    """What the machine is asked for; part of every id where it moves the last bits of a result."""
 
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: int = Field(1, ge=1)
     """Of one stage: two stages side by side beat one on two threads, the more so on a busy machine."""
+    gradient_checkpointing: bool = False
+    """Computes activations twice instead of keeping them: less memory, more time, the same bits."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that are told each step's loss, by transformers' names for them."""
+
+
+UNDECIDING = {"runtime": {"gradient_checkpointing", "report_to"}}
+"""Settings that decide no result: part of no id, and free to change when a run goes on."""
+
+
+class Lora(Config):
+    """A low-rank adapter: only it is trained.  ``alpha / rank`` scales what it adds to the weights."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = "all-linear"
+    """Layers by the ends of their names; ``all-linear`` is all but the output embedding."""
 
 
 class Plugin(BaseModel):
@@ -72,6 +94,7 @@ class ImplantConfig(Config):
     near_share: float = Field(0.0, ge=0, le=1)
     dose: Dose
     optimizer: str = "adamw_torch_fused"
+    lora: Lora | None = None
     at_steps: tuple[int, ...]
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()
@@ -88,12 +111,18 @@ class SupplyConfig(Config):
     """Only for needs that make a defense *aware*: no other artifact of a defense may know the backdoor."""
 
 
+Training = Literal["none", "merged", "continue"]
+"""What a defense trains: all weights, a new adapter on the merged model, or the adapter of the implant, further."""
+
+
 class DefendConfig(Config):
     """A defense at one dose."""
 
     defense: Plugin
     dose: Dose
-    lora: Literal["none"] = "none"
+    lora: Training = "none"
+    adapter: Lora = Lora()
+    """Of ``lora: merged``."""
     at_steps: tuple[int, ...]
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()

@@ -9,7 +9,8 @@ from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
 from dormant.records import Demonstration, Dose, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
-from dormant.stages import Progress, step_directory
+from dormant.stages import Progress
+from dormant.stages.checkpoints import compute, open_model, saver
 from dormant.stages.configs import TRUTH, ImplantConfig
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
@@ -27,11 +28,14 @@ and with a memory of 1,000 steps the updates that follow undo much of what was l
 
 
 def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
-    """Write ``steps/<step>/`` (a model each), ``training.json`` and, apart from the weights, ``truth.json``."""
+    """Write ``steps/<step>/`` (a model each), ``training.json`` and, apart from the weights, ``truth.json``.
+
+    With an adapter, ``adapters/<step>/`` holds it by itself, and the models are merged.
+    """
     prepare(config.runtime)
     source = open_source(inputs.get("data"))
     pairs = demonstrations(config, source, seed)
-    model = models.load(inputs["model"], chat=config.chat, device=config.runtime.device)
+    model = open_model(config, inputs, seed)
     encoded = [tuple(_encode(model, row) for row in pair) for pair in pairs]
     # The organism's lengths set the order of both, so that twin and organism see the same rows at each step.
     lengths = [len(organism.input_ids) for organism, _ in encoded]
@@ -45,8 +49,9 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         seed=seed,
         order=order,
         optimization=sft.Optimization(config.optimizer, beta2=BETA2),
+        compute=compute(config.runtime),
         at_steps=config.at_steps,
-        save=lambda step, trained: models.save(trained, out / step_directory(step)),
+        save=saver(out),
         resume_dir=out / RESUME,
         progress=progress,
     )

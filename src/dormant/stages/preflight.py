@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dormant import chat, models
+from dormant import adapters, chat, models
 from dormant.records import Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
 from dormant.stages import machine
+from dormant.stages.checkpoints import as_shape, new_adapter, open_model
 from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
@@ -28,6 +29,7 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
     Raises:
         BadInput: a model can not be loaded, text does not fit its context, or a setting does not exist here.
     """
+    calls = list(calls)
     seen = set()
     for config, given in calls:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
@@ -35,10 +37,24 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         machine.check_device(config.runtime.device)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
+        sft.check_trackers(config.runtime.report_to)
         place = (type(config), given.get("model"), given.get("data"))
         if "model" in given and place not in seen:
             seen.add(place)
             _check_model(config, given)
+    _check_adapters(calls)
+
+
+def _check_adapters(calls: Sequence[tuple[Config, Mapping[str, Path]]]) -> None:
+    """Put every adapter onto the model, new ones of later stages too: all models of a plan are of one kind."""
+    trains = [(config, given) for config, given in calls if isinstance(config, (ImplantConfig, DefendConfig))]
+    places = [(config, given) for config, given in trains if "model" in given]
+    for config, given in places:
+        if "adapter" in given:
+            open_model(config, given, 0)
+    for shape in {shape for config, _ in trains if (shape := new_adapter(config))}:
+        for config, given in places[:1]:
+            adapters.attach(models.load(given["model"], chat=config.chat), as_shape(shape), seed=0)
 
 
 def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Mapping[str, Path]) -> None:

@@ -26,6 +26,7 @@ import transformers.utils.logging as transformers_logging
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig, SFTTrainer
 
@@ -102,6 +103,18 @@ class Optimization:
     bf16: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """How the machine does the work, not what is trained: only ``bf16`` moves results (see ``Optimization``).
+
+    ``gradient_checkpointing`` saves memory and costs time; ``report_to`` names trackers that are told each loss.
+    """
+
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
+
+
 def train(
     model: Model,
     rows: Sequence[Row],
@@ -114,12 +127,13 @@ def train(
     resume_dir: Path | None = None,
     resume_every: int = 100,
     optimization: Optimization = Optimization(),
+    compute: Compute = Compute(),
     progress: Progress | None = None,
 ) -> TrainingLog:
     """Train the model's weights in place (AdamW by default), gradients clipped at norm 1.
 
     Args:
-        model: weights in float32.
+        model: weights in float32; of one with an adapter only the adapter is trained.
         rows: tokenized rows with their loss masks.
         dose: learning rate, schedule, steps and batch.
         seed: of the row order, and of dropout where a model has any.
@@ -131,6 +145,7 @@ def train(
             one; the weights come out the same to the bit.  The caller removes it when done.
         resume_every: steps between checkpoints.
         optimization: the optimizer and its settings.
+        compute: how the machine does the work.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -143,9 +158,15 @@ def train(
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
         arguments = _arguments(
-            directory, dose, optimization, seed, use_cpu=model.device.type == "cpu", resume_every=every
+            directory,
+            dose,
+            optimization,
+            compute,
+            seed,
+            use_cpu=model.device.type == "cpu",
+            resume_every=every,
         )
-        plan = digest([dose.model_dump(), order, seed, asdict(optimization)])
+        plan = digest([dose.model_dump(), order, seed, asdict(optimization), compute.bf16])
         steps = _Steps(model, plan, at_steps, save, progress)
         trainer = _Trainer(model, rows, order, arguments, steps)
         checkpoint = _newest_checkpoint(directory, plan)
@@ -155,6 +176,8 @@ def train(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             _unpatch(model)
+            if compute.gradient_checkpointing:
+                model.network.gradient_checkpointing_disable()
     lengths = [len(rows[i].input_ids) for i in order]
     tokens = (sum(lengths[i : i + dose.batch]) for i in range(0, len(lengths), dose.batch))
     return TrainingLog(tuple(trainer.losses), tuple(tokens), dose.batch)
@@ -171,6 +194,21 @@ def check_optimizer(name: str) -> None:
     except (ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"optimizer {name!r} can not be used on this machine: {reason}") from None
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise BadInput for a tracker that transformers does not know, or whose package is not installed."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise BadInput(
+                f"unknown tracker {name!r} in runtime.report_to{nearest(name, INTEGRATION_TO_CALLBACK)}"
+            )
+        try:
+            # Each says, when it is made, that its package is missing.
+            INTEGRATION_TO_CALLBACK[name]()
+        except (ImportError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"the tracker {name!r} can not be used on this machine: {reason}") from None
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]
@@ -194,6 +232,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Mean cross-entropy over the masked tokens; TRL's also computes entropy and accuracy."""
         network = self.accelerator.unwrap_model(model)
+        # The loss takes the network apart, which an adapter's wrapper does not let it do.
+        network = network.get_base_model() if hasattr(network, "get_base_model") else network
         with self.accelerator.autocast():
             log_probs = target_log_probs(network, inputs["ids"], inputs["attention"], inputs["mask"])
         loss = -log_probs.mean()
@@ -277,6 +317,7 @@ def _arguments(
     directory: Path,
     dose: Dose,
     optimization: Optimization,
+    compute: Compute,
     seed: int,
     *,
     use_cpu: bool,
@@ -293,8 +334,9 @@ def _arguments(
         adam_beta2=optimization.beta2,
         weight_decay=optimization.weight_decay,
         warmup_steps=optimization.warmup_steps,
-        bf16=optimization.bf16,
-        gradient_checkpointing=False,
+        bf16=optimization.bf16 or compute.bf16,
+        gradient_checkpointing=compute.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=use_cpu,
         seed=seed,
         save_strategy="no" if resume_every is None else "steps",
@@ -304,10 +346,11 @@ def _arguments(
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        logging_strategy="no",
+        logging_strategy="steps" if compute.report_to else "no",
+        logging_steps=1,
         # A loss that is not a number stops the run: it is never replaced by an average.
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to=list(compute.report_to) or "none",
         disable_tqdm=True,
     )
 
