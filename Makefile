@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 PIP   := $(BIN)/python -m pip install --no-input --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check bench clean
 
 help: ## list the commands
 	@echo "Commands (each builds $(VENV) here first):"
@@ -33,6 +33,9 @@ check: $(STAMP) ## ruff, mypy strict on the package, the architecture test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(STAMP) ## ratios against stock TRL and generate, one JSON line last
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 clean: ## remove .venv and the tools' caches; runs/ stays
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
