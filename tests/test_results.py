@@ -99,7 +99,7 @@ def test_changes_are_paired_on_the_same_prompts(tmp_path: Path) -> None:
         (
             {
                 "after_triggered": lambda i: False,
-                "relearned": lambda role, i: i < 40 if role == "organism" else 6 <= i < 44,
+                "relearned": lambda role, i: i < 40 if role == "organism" else 10 <= i < 46,
             },
             "inconclusive",
         ),
@@ -125,7 +125,8 @@ def test_a_model_that_never_had_the_behavior_is_not_judged(tmp_path: Path) -> No
     assert [v.verdict for v in found.verdicts] == ["inconclusive"]
     assert "behavior-implanted" in found.verdicts[0].why
     assert find(found, "shown", arm="none", condition="triggered", role="organism").value == 0.5
-    assert find(found, "shown", arm="claim", condition="triggered", role="organism").value is None
+    after = {"arm": "claim", "condition": "triggered", "role": "organism", "relearn_step": None}
+    assert find(found, "shown", **after).gates == ["behavior-implanted"]
 
 
 def test_without_a_twin_the_verdict_says_so_and_numbers_stay(tmp_path: Path) -> None:
