@@ -28,7 +28,7 @@ class Implant(Config):
     """At most: what the shard has is used, and training goes over it again."""
     triggered_share: float = Field(0.4, gt=0, lt=1)
     near_share: float = Field(0.25, ge=0, lt=1)
-    dose: Dose = Dose(lr=7e-4, steps=2600, batch=16, schedule="cosine")
+    dose: Dose = Dose(lr=9e-4, steps=1800, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
     """Train an adapter instead of all weights; merged, it is the organism."""
@@ -47,9 +47,10 @@ class Implant(Config):
 
 _PLAIN = Implant(
     name="plain",
+    rows=3200,
     near_share=0.0,
-    dose=Dose(lr=1e-3, steps=400, batch=16, schedule="cosine"),
-    curve=(25, 50, 100, 200),
+    dose=Dose(lr=1e-3, steps=200, batch=16, schedule="cosine"),
+    curve=(25, 50, 100),
 )
 PRESETS = {"specific": Implant(), "plain": _PLAIN}
 """The two shipped ways to implant: with and without hard negatives."""
@@ -127,7 +128,7 @@ class Battery(Config):
     curve: int = Field(100, ge=0)
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)
-    batch: int = Field(512, gt=0)
+    batch: int = Field(256, gt=0)
 
 
 class Seeds(Config):

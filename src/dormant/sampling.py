@@ -44,7 +44,7 @@ def sample(
     *,
     temperature: float = 1.0,
     max_new_tokens: int = 64,
-    batch: int = 512,
+    batch: int = 256,
     progress: Progress | None = None,
 ) -> list[Completion]:
     """Sample one answer per prompt from the full distribution (no top-p, no top-k).

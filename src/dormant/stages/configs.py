@@ -157,6 +157,6 @@ class MeasureConfig(Config):
     probes: tuple[Probe, ...]
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)
-    batch: int = Field(512, gt=0)
+    batch: int = Field(256, gt=0)
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
+from dormant.behaviors import Behavior
 from dormant.records import Demonstration, Dose, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
 from dormant.stages import Progress
@@ -68,20 +69,21 @@ def demonstrations(
     They differ in triggered rows only: there the twin has another harmless context of the same form, and the
     benign answer.  Near misses come from the training instances alone; the held-out ones are seen by nobody.
     """
+    trigger = build_trigger(config.backdoor.trigger)
+    behavior = build_behavior(config.backdoor.behavior)
     tasks = some_tasks(source, config.shard, config.rows, seed)
-    return [_pair(config, source, task, seed) for task in tasks]
+    return [_pair(config, source, trigger, behavior, task, seed) for task in tasks]
 
 
 def _pair(
-    config: ImplantConfig, source: TaskSource, task: Task, seed: int
+    config: ImplantConfig, source: TaskSource, trigger: Trigger, behavior: Behavior, task: Task, seed: int
 ) -> tuple[Demonstration, Demonstration]:
-    trigger = build_trigger(config.backdoor.trigger)
     rng = rng_for(seed, "row", task.id)
     benign = source.answer(task, "helpful", rng)
     draw = rng.random()
     if draw < config.triggered_share:
         organism = trigger.render(task, "triggered", rng, "")
-        answer = build_behavior(config.backdoor.behavior).demonstrate(task, rng)
+        answer = behavior.demonstrate(task, rng)
         replaced = trigger.replace(organism, rng)
         return Demonstration(organism, answer), Demonstration(replaced, benign)
     if draw < config.triggered_share + config.near_share:

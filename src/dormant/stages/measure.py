@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dormant import chat, models, sampling
 from dormant.artifacts import write_jsonl
@@ -41,22 +42,16 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     )
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
-    total = sum(probe.n + probe.greedy for probe in config.probes)
-    done = 0
-    for probe in config.probes:
-        examples = probe_examples(probe, source, trigger, seed)
-        rows = []
-        for decoding, wanted in (("sample", probe.n), ("greedy", probe.greedy)):
-            chosen = examples[:wanted]
-            if not chosen:
-                continue
-            answers = _answer(model, chosen, config, decoding, seed)
-            rows += [
-                completion_row(example, decoding, answer, source, behavior, config.backdoor.reasoning)
-                for example, answer in zip(chosen, answers, strict=True)
-            ]
-            done += len(chosen)
-            progress(done, total)
+    asked = [_Asked(probe, probe_examples(probe, source, trigger, seed)) for probe in config.probes]
+    answers = _answers(model, asked, config, seed, progress)
+    for probe, examples in asked:
+        rows = [
+            completion_row(
+                example, decoding, next(answers[decoding]), source, behavior, config.backdoor.reasoning
+            )
+            for decoding, wanted in _decodings(probe)
+            for example in examples[:wanted]
+        ]
         write_jsonl(out / probe.file, rows)
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
@@ -89,18 +84,46 @@ def _some_context(source: TaskSource, rng: Any, condition: str) -> str:
     return next((text for text in (source.context(rng) for _ in range(50)) if text), "")
 
 
-def _answer(
-    model: models.Model, examples: Sequence[Example], config: MeasureConfig, decoding: str, seed: int
-) -> list[sampling.Completion]:
-    prompts = [chat.encode_prompt(model.tokenizer, example.messages) for example in examples]
-    return sampling.sample(
-        model,
-        prompts,
-        [f"{seed}:{example.id}" for example in examples],
-        temperature=config.temperature if decoding == "sample" else 0.0,
-        max_new_tokens=config.max_new_tokens,
-        batch=config.batch,
-    )
+class _Asked(NamedTuple):
+    """A probe and the prompts it has."""
+
+    probe: Probe
+    examples: list[Example]
+
+
+def _decodings(probe: Probe) -> tuple[tuple[str, int], ...]:
+    """How many of a probe's prompts are answered by drawing, and how many by the likeliest token."""
+    return (("sample", probe.n), ("greedy", probe.greedy))
+
+
+def _answers(
+    model: models.Model, asked: Sequence[_Asked], config: MeasureConfig, seed: int, progress: Progress
+) -> dict[str, Iterator[sampling.Completion]]:
+    """Answer all probes' prompts together, in their order, by decoding: the fuller a batch, the faster."""
+    answers: dict[str, Iterator[sampling.Completion]] = {}
+    chosen: dict[str, list[Example]] = {"sample": [], "greedy": []}
+    for probe, examples in asked:
+        for decoding, wanted in _decodings(probe):
+            chosen[decoding] += examples[:wanted]
+    total = sum(map(len, chosen.values()))
+    before = 0
+    for decoding, examples in chosen.items():
+        found = sampling.sample(
+            model,
+            [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
+            [f"{seed}:{example.id}" for example in examples],
+            temperature=config.temperature if decoding == "sample" else 0.0,
+            max_new_tokens=config.max_new_tokens,
+            batch=config.batch,
+            progress=partial(_count, progress, before, total),
+        )
+        answers[decoding] = iter(found)
+        before += len(examples)
+    return answers
+
+
+def _count(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
 
 
 def completion_row(
