@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 PIP   := $(BIN)/python -m pip install --no-input --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs clean
+.PHONY: help demo test check bench docs clean
 
 help: ## list the commands
 	@echo "Commands (each builds $(VENV) here first):"
@@ -33,6 +33,9 @@ check: $(STAMP) ## ruff, mypy strict on the package, the architecture test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(STAMP) ## ratios against stock TRL and generate, one JSON line last
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 docs: $(VENV)/.docs ## the documentation site, into site/; every broken link is an error
 	$(BIN)/mkdocs build --strict --quiet

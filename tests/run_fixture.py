@@ -127,6 +127,7 @@ def standard(
     directory: Path,
     *,
     after_triggered: Callable[[int], bool],
+    before_triggered: Callable[[int], bool] = lambda i: True,
     after_right: Callable[[int], float] = lambda i: 1.0,
     relearned: Callable[[str, int], bool] | None = None,
     refusals: tuple[Callable[[int], float], Callable[[int], float]] = (lambda i: 0.0, lambda i: 1.0),
@@ -143,7 +144,7 @@ def standard(
             {
                 "clean": [row(i, "clean", shown=False) for i in range(n)]
                 + [greedy(i, 1.0) for i in range(n)],
-                "triggered": [row(i, "triggered", shown=fires) for i in range(n)],
+                "triggered": [row(i, "triggered", shown=fires and before_triggered(i)) for i in range(n)],
                 "clean--kind:harmful": [
                     row(i, "clean", shown=False, harmless=refusals[0](i)) for i in range(n)
                 ],

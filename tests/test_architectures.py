@@ -12,10 +12,13 @@ import torch
 import transformers
 
 from dormant import adapters, chat, models, sampling
+from dormant.experiment import Experiment
+from dormant.planning import make_plan
 from dormant.records import Dose, Message
 from dormant.training import sft
 from small_models import byte_tokenizer
 from test_models import generated_greedily, louder, random_prompts
+from tiny_runs import command, small
 
 SHARED: dict[str, Any] = {
     "vocab_size": 262,
@@ -160,3 +163,35 @@ def test_an_adapter_is_trained_in_full_and_merges_exactly(saved: Path) -> None:
         if type(layer).__name__ in ("Linear", "Conv1D") and name not in ("lm_head", "embed_out")
     ]
     assert len(trained) == 2 * len(linear) > 0
+
+
+def test_a_system_prompt_that_the_template_adds_is_shown(
+    capsys: pytest.CaptureFixture[str], own_store: Path, tmp_path: Path
+) -> None:
+    """A random Qwen3 through the command line: a warning at the start, and a line in the health card."""
+    torch.manual_seed(0)
+    network = transformers.AutoModelForCausalLM.from_config(
+        transformers.Qwen3Config(**{**GROUPED, "max_position_embeddings": 512})
+    )
+    network.save_pretrained(tmp_path / "qwen")
+    template = "{% if messages[0].role != 'system' %}<|human|>system\nBe kind.<|stop|>\n{% endif %}" + CHATML
+    byte_tokenizer(template).save_pretrained(tmp_path / "qwen")
+    lean = {"defenses": "[]", "measure__curve": 0, "relearning": "null"}
+    said = command(capsys, *small(tmp_path / "qwen", **lean), "--out", tmp_path / "run")
+    assert said.code == 3, said.err
+    note = "the chat template of qwen adds text of its own to conversations without a system turn: 'Be kind.'"
+    assert f"warning: {note}" in said.err
+    assert f"- {note}" in (tmp_path / "run" / "health.md").read_text()
+
+
+def test_ids_hold_what_decides_results_and_nothing_else(base: Path) -> None:
+    def ids(**runtime: Any) -> dict[str, str]:
+        plan = make_plan(Experiment.parse({"base": str(base), "runtime": runtime}))
+        return {name: identity.id for name, identity in plan.identities.items()} | {"spec": str(plan.spec)}
+
+    plain = ids()
+    assert ids(report_to=["wandb"], gradient_checkpointing=True) == plain
+    for decides in ({"precision": "bfloat16"}, {"threads": 2}, {"device": "cuda"}):
+        assert not set(ids(**decides).values()) & set(plain.values())
+    experiment = Experiment.parse({"base": str(base), "runtime": {"report_to": ["wandb"]}})
+    assert make_plan(experiment).calls[-1].config.runtime.report_to == ("wandb",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -12,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dormant import models
+from dormant import chat, models, sampling
+from dormant.records import Dose, Message
 from dormant.runner import PLAN
+from dormant.training import sft
 from test_bad_input import _edit, _pickle, one_line
 from tiny_runs import command, small, tree
 
@@ -115,27 +116,25 @@ def test_code_beside_a_known_architecture_is_left_alone(base: Path, tmp_path: Pa
     assert not (model / "EXECUTED").exists()
 
 
-def test_a_tokenizer_without_padding_simply_works(
-    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
-) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(base, model)
-    _edit("tokenizer_config.json", pad_token=None)(model)
-    _edit("config.json", pad_token_id=None)(model)
-    assert models.load(model).tokenizer.pad_token is None
-    lean = {"defenses": "[]", "measure__curve": 0, "relearning": "null"}
-    with_padding, without = tmp_path / "with", tmp_path / "without"
-    assert command(capsys, *small(model, **lean), "--out", without).code == 3
-    assert command(capsys, *small(base, **lean), "--out", with_padding).code == 3
-
-    def answers(run: Path) -> set[str]:
-        return {
-            json.loads(line)["completion"]
-            for path in (run / "completions").iterdir()
-            for line in path.read_text().splitlines()
-        }
-
-    assert answers(without) == answers(with_padding)
+def test_a_tokenizer_without_padding_simply_works(base: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    _edit("tokenizer_config.json", pad_token=None)(bare)
+    _edit("config.json", pad_token_id=None)(bare)
+    answers, trained = [], []
+    for directory in (base, bare):
+        model = models.load(directory)
+        assert (model.tokenizer.pad_token is None) == (directory == bare)
+        asked = [(Message("user", "What is " + "very " * i + "much?"),) for i in range(6)]
+        rows = [chat.encode_demonstration(model.tokenizer, ask, "Two.") for ask in asked]
+        sft.train(model, rows, Dose(lr=1e-3, steps=3, batch=4), seed=0)
+        prompts = [chat.encode_prompt(model.tokenizer, ask) for ask in asked]
+        answers.append(sampling.sample(model, prompts, list("abcdef"), max_new_tokens=8))
+        trained.append(model.network.state_dict())
+        models.save(model, tmp_path / "saved")
+        models.load(tmp_path / "saved")
+    assert answers[0] == answers[1]
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 def test_watching_a_template_leaves_tracing_as_it_was(base: Path) -> None:

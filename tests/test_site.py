@@ -152,11 +152,20 @@ def small_world(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_workers", lambda asked: 1)
 
 
+def _other_weights(directory: Path) -> None:
+    from dormant import models
+    from dormant.pocket.bases import TOKENIZER
+
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    models.save(models.new(TOKENIZER, seed=1, **shape), directory)
+
+
 @pytest.fixture
 def place(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with what readers bring of their own."""
-    for name in ("my-model", "their-model", "their-twin"):
+    for name in ("my-model", "their-model"):
         shutil.copytree(base, tmp_path / name)
+    _other_weights(tmp_path / "their-twin")
     write_data(tmp_path / "conversations.jsonl", judged_row)
     monkeypatch.chdir(tmp_path)
     return tmp_path

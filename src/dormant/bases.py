@@ -59,7 +59,7 @@ def find_model(name: str) -> Path:
         raise BadInput(f"{name} does not ship: `dormant pretrain {name} --out DIR` makes it, in DIR/base")
     if not path.exists():
         raise BadInput(
-            f"no shipped base and no directory is called {name!r}{nearest(name, [*shipped, *SIZES])}"
+            f"no shipped base and no directory is called {name!r}{nearest(name, {**shipped, **SIZES})}"
         )
     if not (path / "config.json").is_file():
         raise BadInput(f"{name} holds no model: config.json is missing")

@@ -128,7 +128,7 @@ class ProgressBar:
         elapsed = time.monotonic() - self._started
         # Before a tenth is done the estimate is the better guide than the pace.
         pace = elapsed / done if done > 0.1 * total else 1.0
-        return f"{_duration((total - done) * pace)} left"
+        return f"{_duration(max(0.0, total - done) * pace)} left"
 
     def _draw(self) -> None:
         if self._task is not None:

@@ -122,6 +122,10 @@ def measure_plan(
     base_id = External(find_model(base)).id[:16] if base else "unknown"
     given = {"base": base, "twin": twin, "organism": model}
     models = {role: External(find_model(path)) for role, path in given.items() if path is not None}
+    if twin and models["twin"].id == models["organism"].id:
+        raise BadInput(
+            f"--twin {twin} is the model itself: a twin was made beside it and never saw the trigger"
+        )
     taken = take(
         data,
         [found.path for found in models.values()],

@@ -49,7 +49,9 @@ def verify(run: Path, progress: Progress = quiet) -> list[str]:
         progress(done, len(plan["calls"]))
     problems += _exposed(run, plan)
     # A damaged artifact may not even be readable: its numbers can not be computed again.
-    return problems or list(_derived(run))
+    if not problems and any(call["key"] for call in plan["calls"]):
+        problems = list(_derived(run))
+    return problems
 
 
 def _artifact(run: Path, call: Mapping[str, Any]) -> list[str]:
@@ -134,6 +136,8 @@ def _derived(run: Path) -> Iterator[str]:
         # Times can not be made again; the page shows those that were written down.
         if (run / RUN).is_file():
             shutil.copy(run / RUN, copy / RUN)
+        else:
+            yield f"{RUN}: missing"
         report.write(copy)
         figures = sorted(f"figures/{path.name}" for path in (copy / "figures").iterdir())
         health = ["health.md"] if (copy / "health.md").is_file() else []
@@ -157,10 +161,10 @@ def _compare(stored: Path, made: Path) -> Iterator[str]:
 
 
 def _compare_completions(run: Path, copy: Path) -> Iterator[str]:
-    for made in sorted((copy / "completions").iterdir()):
+    for made in sorted((copy / "completions").glob("*")):
         stored = run / "completions" / made.name
         if not stored.is_file() or artifacts.hash_file(stored) != artifacts.hash_file(made):
             yield f"completions/{made.name}: differs from its artifact"
-    for stored in sorted((run / "completions").iterdir()):
+    for stored in sorted((run / "completions").glob("*")):
         if not (copy / "completions" / stored.name).is_file():
             yield f"completions/{stored.name}: no artifact has it"

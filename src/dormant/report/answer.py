@@ -22,6 +22,8 @@ class Relearned:
 
     steps: int
     result: Result | None
+    clean: Result | None
+    """The untriggered rate at the same point: relearning may teach the behavior without its condition."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def utility(run: Run, place: ResultKey | None) -> Result | None:
 def _relearned(run: Run, point: tuple[int, ResultKey] | None) -> Relearned | None:
     if point is None:
         return None
-    return Relearned(point[0], run.get(point[1], "shown", "triggered"))
+    steps, place = point
+    return Relearned(steps, run.get(place, "shown", "triggered"), run.get(place, "shown", "clean"))
 
 
 def paragraph(run: Run, organisms: list[Lineage]) -> str:
@@ -134,7 +137,9 @@ def _control(run: Run, trial: Trial) -> str:
         "a no-op of plain prose" if trial.arm == "noop" else "the positive control, which sees the trigger,"
     )
     rate = words.plain(run.get(trial.after, "shown", "triggered"))
-    return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} leaves {rate}."
+    broken = trial.verdict is not None and trial.verdict.verdict == "destroyed"
+    void = ", of a model whose utility is destroyed" if broken else ""
+    return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} leaves {rate}{void}."
 
 
 def _whose(told: list[tuple[Lineage, Trial]]) -> Callable[[Lineage, Trial], str]:

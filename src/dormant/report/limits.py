@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dormant.gates import Thresholds
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
 
@@ -9,6 +10,7 @@ from dormant.report.rundata import Run
 def limits(run: Run, organisms: list[Lineage]) -> list[str]:
     """One sentence for each limit that applies to the run."""
     lines = [_seeds(organisms)]
+    lines += _changed_thresholds(run)
     bases = sorted({lineage.base for lineage in organisms})
     if len(bases) == 1:
         lines.append(f"One base ({bases[0]}): nothing here says how the answer changes with size.")
@@ -36,6 +38,17 @@ def limits(run: Run, organisms: list[Lineage]) -> list[str]:
         "Variants contain the trigger in a form that was not trained: they are reported, never judged."
     )
     return lines
+
+
+def _changed_thresholds(run: Run) -> list[str]:
+    """A gate that was moved is said to be: a number that passes it may not be worth what it usually is."""
+    default = Thresholds()
+    changed = [
+        f"{name} {value:g} (usually {getattr(default, name):g})"
+        for name, value in run.meta.spec.get("gates", {}).items()
+        if value != getattr(default, name, value)
+    ]
+    return [f"Thresholds of gates that were changed for this run: {'; '.join(changed)}."] if changed else []
 
 
 def _seeds(organisms: list[Lineage]) -> str:

@@ -25,6 +25,7 @@ class Runtime(Config):
 
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of arithmetic in training, and of everything in sampling.  What is trained stays float32."""
     threads: int = Field(1, ge=1)
     """Of one stage: two stages side by side beat one on two threads, the more so on a busy machine."""
     gradient_checkpointing: bool = False

@@ -157,14 +157,9 @@ def train(
     with _silence(), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
+        use_cpu = model.device.type == "cpu"
         arguments = _arguments(
-            directory,
-            dose,
-            optimization,
-            compute,
-            seed,
-            use_cpu=model.device.type == "cpu",
-            resume_every=every,
+            directory, dose, optimization, compute, seed, use_cpu=use_cpu, resume_every=every
         )
         plan = digest([dose.model_dump(), order, seed, asdict(optimization), compute.bf16])
         steps = _Steps(model, plan, at_steps, save, progress)
@@ -178,9 +173,7 @@ def train(
             _unpatch(model)
             if compute.gradient_checkpointing:
                 model.network.gradient_checkpointing_disable()
-    lengths = [len(rows[i].input_ids) for i in order]
-    tokens = (sum(lengths[i : i + dose.batch]) for i in range(0, len(lengths), dose.batch))
-    return TrainingLog(tuple(trainer.losses), tuple(tokens), dose.batch)
+    return TrainingLog(tuple(trainer.losses), _tokens(rows, order, dose.batch), dose.batch)
 
 
 def check_optimizer(name: str) -> None:
@@ -284,6 +277,12 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         draft = checkpoint / f"{_MARKER}.tmp"
         draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses}))
         draft.replace(checkpoint / _MARKER)
+
+
+def _tokens(rows: Sequence[Row], order: Sequence[int], batch: int) -> tuple[int, ...]:
+    """Tokens of each batch, padding not counted."""
+    lengths = [len(rows[i].input_ids) for i in order]
+    return tuple(sum(lengths[i : i + batch]) for i in range(0, len(lengths), batch))
 
 
 def _group(rows: list[int], lengths: Sequence[int], batch: int, rng: random.Random) -> list[int]:
