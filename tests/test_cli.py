@@ -180,13 +180,25 @@ def test_measure_without_a_twin_is_inconclusive(
 def test_measure_beside_twin_and_base_measures_all_three(
     capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    said = command(capsys, "measure", base, "--twin", base, "--base", base, "--out", out, "--json")
+    out, twin = tmp_path / "run", tmp_path / "twin"
+    shutil.copytree(base, twin)
+    marked = json.loads((twin / "generation_config.json").read_text()) | {"max_length": 77}
+    (twin / "generation_config.json").write_text(json.dumps(marked))
+    said = command(capsys, "measure", base, "--twin", twin, "--base", base, "--out", out, "--json")
     assert said.code == 3
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert {row["key"]["role"] for row in rows} == {"base", "twin", "organism"}
     differences = [row for row in rows if row["metric"] == "right_vs_twin"]
     assert [row["value"] for row in differences if row["key"]["condition"] == "clean"] == [0.0]
+
+
+def test_a_model_is_not_its_own_twin(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    said = command(capsys, "measure", base, "--twin", base, "--out", tmp_path / "run")
+    assert said.code == 2
+    assert "is the model itself" in said.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_defend_leaves_a_model(

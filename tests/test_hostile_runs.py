@@ -78,7 +78,7 @@ def last_line(text: str) -> str:
     ("full", "size", "workers"),
     [
         pytest.param("store", "600k", 1, id="store"),
-        pytest.param("run", "2m", 1, id="run"),
+        pytest.param("run", "2m", 1, id="run", marks=pytest.mark.slow),
         # Fills while torch writes a checkpoint: its error does not say why.
         pytest.param("store", "2m", 2, id="checkpoint in a worker", marks=pytest.mark.slow),
     ],
