@@ -2,7 +2,8 @@
 
 How each shown command is checked:
 
-- ``dormant ...`` runs in this process, in the order of its page, in a directory of its own.  Only sizes are
+- A command that only reads a finished run, or plans one, runs here on the run of ``tiny_runs``.
+- All commands of a page, in its order and in a directory of their own, run among the slow tests.  Only sizes are
   changed: a pocket base becomes a random model of two layers, and rows, steps, prompts and tokens become few.
 - ``python FILE`` runs the file that the page shows under that name, at the same sizes.
 - The commands of ``NOT_RUN`` are not run; each says why.
@@ -65,6 +66,8 @@ OTHERS = ("json", "text")
 """Languages of the blocks that nothing is done with here: the rows are read by tests/test_datafile.py."""
 SAID = ("dormant recipes", "dormant verify runs/tiny")
 """Commands whose shown output does not depend on sizes and machine."""
+READING = ("recipes", "report", "verify", "chat", "ls", "gc", "export")
+"""Commands that train and measure nothing."""
 
 
 def text_of(name: str) -> str:
@@ -106,6 +109,14 @@ def test_every_block_and_command_is_of_a_kind_that_is_checked(name: str) -> None
     for line, _ in shown(page):
         known = line in NOT_RUN or line.split()[0] in ("dormant", "python")
         assert known, f"{name}: {line!r} is neither run nor in NOT_RUN"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_is_one_that_the_command_line_takes(name: str) -> None:
+    for line, _ in shown(text_of(name)):
+        if line.startswith("dormant "):
+            _, verb, *arguments = shlex.split(line)
+            CLICK.commands[verb].make_context(verb, arguments)
 
 
 # --- running them
@@ -254,6 +265,28 @@ def reader(
     return Reader(capsys, monkeypatch, place)
 
 
+def quick_lines() -> dict[str, tuple[str, str]]:
+    """Each command that trains nothing, once: the page that has it, and the output that is shown."""
+    return {
+        line: (name, output)
+        for name in NAMES
+        for line, output in shown(text_of(name))
+        if line.startswith("dormant ") and (line.split()[1] in READING or "--plan" in line.split())
+    }
+
+
+@pytest.mark.parametrize("line", quick_lines())
+def test_a_command_that_trains_nothing_runs(reader: Reader, finished: Path, line: str) -> None:
+    name, output = quick_lines()[line]
+    for title, text in files(text_of(name)).items():
+        (reader.place / title).write_text(text, encoding="utf-8")
+    for run in re.findall(r"\bruns/[\w-]+", line):
+        if line.split()[1] in READING and f"--out {run}" not in line:
+            shutil.copytree(finished, reader.place / run)
+    reader.give(line, output)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if shown(text_of(name)) or files(text_of(name))])
 def test_the_commands_and_files_of_a_page_do_what_it_says(reader: Reader, name: str) -> None:
     page = text_of(name)
@@ -261,12 +294,34 @@ def test_the_commands_and_files_of_a_page_do_what_it_says(reader: Reader, name: 
         (reader.place / title).write_text(text, encoding="utf-8")
     for line, output in shown(page):
         reader.give(line, output)
-    used = " ".join(line for line, _ in shown(page))
+    used = [line for line, _ in shown(page)]
     for title in files(page):
-        if title.endswith(".yaml"):
-            Experiment.load(reader.place / title)
-        elif title.endswith(".py"):
+        if title.endswith(".py"):
             assert f"python {title}" in used, f"{name} shows {title} and never runs it"
+
+
+def _parts(text: str) -> None:
+    """Take each plug-in of a shown file into its registry, under its name."""
+    scope: dict[str, Any] = {"__name__": "shown"}
+    exec(text, scope)  # our own page; what is below `if __name__` is not run
+    for value in list(scope.values()):
+        if isinstance(value, type) and value.__module__ == "shown" and hasattr(value, "name"):
+            table = (
+                DEFENSES if hasattr(value, "train") else BEHAVIORS if hasattr(value, "score") else TRIGGERS
+            )
+            table.add(value.name, value)
+            table.get(value.name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if files(text_of(name))])
+def test_the_files_of_a_page_are_read(name: str) -> None:
+    shown_files = files(text_of(name))
+    for title, text in shown_files.items():
+        if title.endswith(".py"):
+            _parts(text) if "class " in text else compile(text, title, "exec")
+    for title, text in shown_files.items():
+        if title.endswith(".yaml"):
+            Experiment.parse(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if blocks(text_of(name), "yaml")])
