@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 PIP   := $(BIN)/python -m pip install --no-input --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench docs clean
 
 help: ## list the commands
 	@echo "Commands (each builds $(VENV) here first):"
@@ -37,8 +37,12 @@ check: $(STAMP) ## ruff, mypy strict on the package, the architecture test
 bench: $(STAMP) ## ratios against stock TRL and generate, one JSON line last
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
+docs: $(VENV)/.docs ## the documentation site, into site/; every broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean: ## remove .venv and the tools' caches; runs/ stays
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -type d -name __pycache__ -exec rm -rf {} +
 
 # torch comes alone and first where an index is named, because such an index has other versions of the rest.
@@ -49,4 +53,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; fi
 	@$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(STAMP)
+	@$(PIP) -e '.[docs]'
 	@touch $@

@@ -28,7 +28,7 @@ from dormant.verdicts import FEWEST_PAIRS
 pytest_plugins = ("tiny_runs",)
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GATES = (ROOT / "docs" / "gates.md").read_text(encoding="utf-8")
 DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
@@ -39,14 +39,16 @@ LINES = {"the library": 10, "a defense of one's own": 30}
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The code blocks of a language, in order."""
+    """The code blocks of a language, in order; those with a title are files and are not among them."""
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def code(page: str) -> list[str]:
     """All code of a page: blocks and spans."""
     rest = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    return blocks(page, r"\w*") + re.findall(r"`([^`\n]+)`", rest)
+    return re.findall(r"^```[^\n]*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) + re.findall(
+        r"`([^`\n]+)`", rest
+    )
 
 
 def table(page: str, first: str) -> list[list[str]]:
@@ -173,10 +175,13 @@ def test_the_readme_shows_every_command_and_no_page_another() -> None:
 
 def test_options_named_in_the_text_exist() -> None:
     known = {option for command in CLICK.commands.values() for p in command.params for option in p.opts}
-    for name in ("README.md", "gates.md", "design.md", "concepts.md"):
-        page = next(page for page in PAGES if page.name == name).read_text(encoding="utf-8")
-        named = {option for text in code(page) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
-        assert named <= known | {"--help"}, f"{name} names {sorted(named - known)}"
+    known |= {"--help", "--install-completion", "--show-completion"}
+    bench = (ROOT / "benchmarks" / "bench.py").read_text(encoding="utf-8")
+    known |= set(re.findall(r'"(--[a-z][a-z-]+)"', bench))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        named = {option for part in code(text) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", part)}
+        assert named <= known, f"{page.name} names {sorted(named - known)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
