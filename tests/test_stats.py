@@ -8,6 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from dormant import stats
 
@@ -33,6 +34,13 @@ def test_wilson_is_right_at_both_ends() -> None:
     assert stats.wilson(0, 400).high == pytest.approx(z2 / (400 + z2))
     assert stats.wilson(400, 400).high == 1
     assert stats.wilson(400, 400).low == pytest.approx(400 / (400 + z2))
+
+
+@given(st.integers(1, 5000), st.data())
+def test_wilson_equals_scipys(n: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, n))
+    ends = binomtest(hits, n).proportion_ci(stats.LEVEL, method="wilson")
+    assert (stats.wilson(hits, n).low, stats.wilson(hits, n).high) == pytest.approx(tuple(ends), abs=1e-12)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 0), (3, 2), (-1, 5)])

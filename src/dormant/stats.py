@@ -44,17 +44,20 @@ def half_width(interval: Interval | Estimate) -> float:
 def wilson(hits: int, n: int) -> Interval:
     """Wilson's score interval of a proportion, meaningful at 0 and at n hits too.
 
-    Source: Wilson 1927, as in ``scipy.stats.binomtest``; without continuity correction.
+    Source: Wilson 1927, without continuity correction.  ``scipy.stats.binomtest`` gives the same ends, but with each
+    of them a test that takes a hundred times as long, and a report has hundreds of intervals.
 
     Raises:
         ValueError: ``n`` is 0, or ``hits`` is not between 0 and ``n``.
     """
-    from scipy.stats import binomtest
-
     if n < 1:
         raise ValueError("a proportion of nothing has no interval")
-    ends = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
-    return Interval(float(ends.low), float(ends.high))
+    if not 0 <= hits <= n:
+        raise ValueError(f"{hits} hits of {n} are no proportion")
+    rate, spread = hits / n, _Z**2 / n
+    middle = (rate + spread / 2) / (1 + spread)
+    half = _Z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
+    return Interval(0.0 if hits == 0 else middle - half, 1.0 if hits == n else middle + half)
 
 
 def proportion(hits: int, n: int) -> Estimate:
