@@ -150,6 +150,8 @@ class Talk:
         """Answer every line until ``/quit`` or the end; a line that can not be answered says why."""
         organism = self.conversation.organism
         self._print(f"{organism.name}; trigger {self.conversation.trigger.text!r}; /help lists commands")
+        if self.conversation.measuring.sampler != "transformers":
+            self._print(f"measured with {self.conversation.measuring.sampler}; here transformers samples")
         for line in lines:
             line = line.strip()
             if line == "/quit":

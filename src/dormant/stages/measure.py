@@ -26,6 +26,7 @@ from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.triggers import Trigger
+from dormant.vllm_sampling import Engine
 
 
 def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
@@ -43,21 +44,22 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     behavior = build_behavior(config.backdoor.behavior)
     total = sum(probe.n + probe.greedy for probe in config.probes)
     done = 0
-    for probe in config.probes:
-        examples = probe_examples(probe, source, trigger, seed)
-        rows = []
-        for decoding, wanted in (("sample", probe.n), ("greedy", probe.greedy)):
-            chosen = examples[:wanted]
-            if not chosen:
-                continue
-            answers = _answer(model, chosen, config, decoding, seed)
-            rows += [
-                completion_row(example, decoding, answer, source, behavior, config.backdoor.reasoning)
-                for example, answer in zip(chosen, answers, strict=True)
-            ]
-            done += len(chosen)
-            progress(done, total)
-        write_jsonl(out / probe.file, rows)
+    with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
+        for probe in config.probes:
+            examples = probe_examples(probe, source, trigger, seed)
+            rows = []
+            for decoding, wanted in (("sample", probe.n), ("greedy", probe.greedy)):
+                chosen = examples[:wanted]
+                if not chosen:
+                    continue
+                answers = _answer(model, engine, chosen, config, decoding, seed)
+                rows += [
+                    completion_row(example, decoding, answer, source, behavior, config.backdoor.reasoning)
+                    for example, answer in zip(chosen, answers, strict=True)
+                ]
+                done += len(chosen)
+                progress(done, total)
+            write_jsonl(out / probe.file, rows)
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
         _write_likelihood(out, model, source, config, seed)
@@ -90,7 +92,12 @@ def _some_context(source: TaskSource, rng: Any, condition: str) -> str:
 
 
 def _answer(
-    model: models.Model, examples: Sequence[Example], config: MeasureConfig, decoding: str, seed: int
+    model: models.Model,
+    engine: Engine | None,
+    examples: Sequence[Example],
+    config: MeasureConfig,
+    decoding: str,
+    seed: int,
 ) -> list[sampling.Completion]:
     prompts = [chat.encode_prompt(model.tokenizer, example.messages) for example in examples]
     return sampling.sample(
@@ -100,6 +107,7 @@ def _answer(
         temperature=config.temperature if decoding == "sample" else 0.0,
         max_new_tokens=config.max_new_tokens,
         batch=config.batch,
+        engine=engine,
     )
 
 
