@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -41,7 +42,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from dormant import artifacts, chat, lab, models, sampling, vllm_sampling
-from dormant.errors import BadInput
+from dormant.errors import BadInput, DormantError
 from dormant.experiment import Experiment
 from dormant.planning import make_plan
 from dormant.pocket import SIZES
@@ -240,7 +241,7 @@ def train_stock(
             bench.budget.check()
 
     tokenizer = AutoTokenizer.from_pretrained(place)
-    network = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).to(bench.device)
+    network = stock_network(bench, place, torch.float32)
     arguments = SFTConfig(
         output_dir=tempfile.mkdtemp(dir=bench.scratch),
         max_steps=dose.steps,
@@ -281,14 +282,10 @@ def sampled(bench: Bench) -> Iterator[Figure]:
 def sampled_from(bench: Bench, name: str, place: Path) -> Iterator[Figure]:
     """One model: greedy answers in float32 first, then times."""
     n = 8 if bench.tiny else 1000
+    prompts = prompts_of(AutoTokenizer.from_pretrained(place), n)
+    alike = same_answers(bench, place, prompts[:8])
     bench.release()
-    model = models.load(place, device=bench.device)
-    network = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).to(bench.device).eval()
-    prompts = prompts_of(model.tokenizer, n)
-    alike = same_answers(model, network, prompts[:8])
-    model.network.to(bench.dtype)
-    network.to("cpu", bench.dtype)
-    bench.release()
+    model = models.load(place, device=bench.device, dtype="float32" if bench.device == "cpu" else "bfloat16")
     keys = [str(i) for i in range(n)]
 
     def ours() -> None:
@@ -301,7 +298,7 @@ def sampled_from(bench: Bench, name: str, place: Path) -> Iterator[Figure]:
     found = rate(bench, ours, n)
     memory = bench.memory_gb()
     torch.use_deterministic_algorithms(False)
-    network.to(bench.device)
+    network = stock_network(bench, place, bench.dtype)
     usual = rate(bench, stock, n)
     yield Figure(
         "sampling",
@@ -337,9 +334,15 @@ def sampled_by_vllm(
     )
 
 
+def stock_network(bench: Bench, place: Path, dtype: torch.dtype) -> Any:
+    """The model as transformers loads it by default."""
+    return AutoModelForCausalLM.from_pretrained(place, dtype=dtype).to(bench.device).eval()
+
+
 @torch.inference_mode()
-def same_answers(model: models.Model, network: Any, prompts: Sequence[Sequence[int]]) -> int:
-    """How many prompts get the same greedy answer from our sampler and from ``generate``."""
+def same_answers(bench: Bench, place: Path, prompts: Sequence[Sequence[int]]) -> int:
+    """How many prompts get the same greedy answer from our sampler and from ``generate``, in float32."""
+    model, network = models.load(place, device=bench.device), stock_network(bench, place, torch.float32)
     keys = [str(i) for i in range(len(prompts))]
     ours = sampling.sample(model, prompts, keys, temperature=0, max_new_tokens=NEW_TOKENS)
     same = 0
@@ -372,15 +375,18 @@ def measure(
     """
     figures: list[Figure] = []
     left = list(items)
-    try:
-        for name, item in items.items():
+    for name, item in items.items():
+        try:
             bench.budget.check()
             for figure in item(bench):
                 figures.append(figure)
                 keep(figures, left)
             left.remove(name)
-    except OutOfTime:
-        pass
+        except OutOfTime:
+            break
+        # Out of memory, say, at the largest size: the next item may fit.
+        except (RuntimeError, DormantError) as error:
+            figures.append(Figure(name, "failed", same=False, check=str(error).splitlines()[0]))
     keep(figures, left)
     return figures, left
 
@@ -443,7 +449,9 @@ def main() -> None:
         figures, left = measure(ITEMS, bench, keep)
     Console(width=200).print(table(figures))
     if left:
-        print(f"the budget of {given.budget_s:g} s was used up; not or not all done: {', '.join(left)}")
+        print(f"not or not all done, within {given.budget_s:g} s: {', '.join(left)}")
+    if not all(figure.same for figure in figures):
+        sys.exit("both sides did not do the same, or something failed: see the column 'same'")
 
 
 if __name__ == "__main__":

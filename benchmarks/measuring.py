@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import statistics
 import time
@@ -111,6 +112,7 @@ class Bench:
 
     def release(self) -> None:
         """Begin anew: nothing of before stays in the GPU's memory or its peak."""
+        gc.collect()  # Trainers hold themselves, and their optimizer with them.
         if self.device != "cpu":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
