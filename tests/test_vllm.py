@@ -100,18 +100,19 @@ def test_weights_are_those_in_memory_or_of_the_directory_given(vllm: Any, tmp_pa
     assert files != ours
 
 
-def test_vllm_is_started_once_and_ends_with_the_block(vllm: Any) -> None:
-    model = tiny(context=4096)
+def test_vllm_is_started_once_and_ends_with_the_block(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_sampling, "_ROOM", 32)
+    model = tiny(context=256)
     with sampling.engine_for("vllm", model) as engine:
-        for length in (10, 40, 2500, 12):
+        for length in (10, 20, 100, 12):
             sampling.sample(model, [[5] * length], ["k"], max_new_tokens=2, engine=engine)
             assert len(LLM.alive) == 1
-    assert LLM.rooms == [2048, 4096]
+    assert LLM.rooms == [32, 128]
     assert not LLM.alive
-    model.tokenizer.model_max_length = 512
+    model.tokenizer.model_max_length = 24
     with sampling.engine_for("vllm", model) as engine:
         sampling.sample(model, [[5] * 10], ["k"], max_new_tokens=2, engine=engine)
-    assert LLM.rooms[-1] == 512
+    assert LLM.rooms[-1] == 24
 
 
 def test_mistakes_are_found(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
