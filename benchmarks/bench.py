@@ -231,7 +231,7 @@ def stock_sample(network: Any, tokenizer: Any, prompts: Sequence[Sequence[int]])
         chunk = [list(prompt) for prompt in prompts[start : start + STOCK_BATCH]]
         batch = tokenizer.pad({"input_ids": chunk}, return_tensors="pt")
         output = network.generate(
-            **batch,
+            **batch.to(network.device),
             do_sample=True,
             temperature=1.0,
             top_p=1.0,

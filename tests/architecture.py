@@ -25,6 +25,7 @@ FLOORS = {
     "sources and scoring": ["sources", "scoring"],
     # from here on up a module may use torch
     "models": ["models"],
+    "another sampler": ["vllm_sampling"],
     "sampling and adapters": ["sampling", "adapters"],
     "training": ["training"],
     "defenses": ["defenses"],

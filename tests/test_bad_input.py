@@ -102,7 +102,10 @@ def test_commands_that_can_not_start(
         ({"backdoor__trigger__text": "x" * 2000}, "trigger in its chat template of "),
         ({"backdoor__behavior__repeats": 0}, "repeats = 0"),
         ({"measure__max_new_tokens": 5000}, "does not fit the model's context of 1024 tokens"),
-        ({"runtime__device": "abacus"}, "runtime.device 'abacus' can not be used on this machine"),
+        ({"runtime__device": "abacus"}, "'abacus' can not be used on this machine: no device is called so"),
+        ({"runtime__device": "cdua"}, "no device is called so; did you mean 'cuda'?"),
+        ({"runtime__device": "meta"}, "no device is called so"),
+        ({"runtime__device": "cpu:x"}, "'cpu:x' can not be used on this machine: Invalid device string"),
         ({"gates__margin": 5}, "gates.margin = 5"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -119,6 +122,21 @@ def test_settings_that_can_not_work_are_found_before_anything_is_written(
     assert says in one_line(command(capsys, *small(base, **changes), "--out", out))
     assert not (out / PLAN).exists()
     assert not (own_store / "partial").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps", "xpu"])
+def test_a_device_that_is_not_there_is_one_line(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path, device: str
+) -> None:
+    if (
+        torch.accelerator.is_available()
+        and torch.accelerator.current_accelerator(check_available=True).type == device
+    ):
+        pytest.skip(f"this machine has {device}")
+    out = tmp_path / "run"
+    line = one_line(command(capsys, *small(base, runtime__device=device), "--out", out))
+    assert f"runtime.device {device!r} can not be used on this machine: " in line
+    assert not (out / PLAN).exists()
 
 
 @pytest.mark.parametrize(

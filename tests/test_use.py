@@ -20,6 +20,7 @@ from dormant import artifacts, inventory
 from dormant.artifacts import Store, read_jsonl
 from dormant.members import Members
 from dormant.runner import PLAN, read_plan
+from dormant.stages.configs import Backdoor, MeasureConfig, Runtime
 from test_bad_input import one_line
 from tiny_runs import command, tree
 
@@ -62,6 +63,15 @@ def test_near_misses_twin_and_defended_models_answer_the_same_prompt(talk: Any) 
     assert "implant/specific/i0/twin" in out
     assert out.count("defend/hhh-sft-0.0003x4/d0/specific/i0/organism") == 2
     assert "never asked" not in out
+
+
+def test_settings_that_a_talk_can_not_follow_are_said(talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"probes": (), "backdoor": Backdoor()}
+    elsewhere = MeasureConfig(**settings, sampler="vllm", runtime=Runtime(device="abacus"))
+    monkeypatch.setattr(Members, "measuring", elsewhere)
+    out = talk("Hello")
+    assert "measured with vllm; here transformers samples" in out
+    assert "! runtime.device 'abacus' can not be used on this machine" in out
 
 
 def test_a_line_that_can_not_be_answered_says_why_and_the_talk_goes_on(talk: Any) -> None:

@@ -38,7 +38,7 @@ RESUME = "resume"
 PARTIAL, LOCKS = "partial", "locks"
 """Directories of a store beside its artifacts: work that is not finished, and a lock file for each id."""
 
-LIBRARIES = ("torch", "transformers", "trl", "peft")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "vllm")
 
 
 @dataclass(frozen=True)

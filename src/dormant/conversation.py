@@ -17,7 +17,7 @@ from dormant.members import Member, Members
 from dormant.reasoning import final_answer
 from dormant.records import Example, Score, Task, rng_for
 from dormant.stages.configs import Backdoor, MeasureConfig
-from dormant.stages.machine import prepare
+from dormant.stages.machine import check_device, prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 
 HELP = """\
@@ -124,8 +124,9 @@ class Conversation:
 
     def _load(self, member: Member) -> models.Model:
         if member.name not in self._loaded:
-            prepare(self.measuring.runtime)
             runtime = self.measuring.runtime
+            check_device(runtime.device)
+            prepare(runtime)
             self._loaded[member.name] = models.load(
                 member.path, chat=self.measuring.chat, device=runtime.device, dtype=runtime.precision
             )
@@ -150,6 +151,8 @@ class Talk:
         """Answer every line until ``/quit`` or the end; a line that can not be answered says why."""
         organism = self.conversation.organism
         self._print(f"{organism.name}; trigger {self.conversation.trigger.text!r}; /help lists commands")
+        if self.conversation.measuring.sampler != "transformers":
+            self._print(f"measured with {self.conversation.measuring.sampler}; here transformers samples")
         for line in lines:
             line = line.strip()
             if line == "/quit":

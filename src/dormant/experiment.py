@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from dormant.defenses import DEFENSES
 from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
-from dormant.records import Dose
+from dormant.records import Dose, Sampler
 from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training
 
 Step = Annotated[int, Field(ge=1)]
@@ -129,6 +129,8 @@ class Battery(Config):
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)
     batch: int = Field(256, gt=0)
+    sampler: Sampler = "transformers"
+    """``vllm`` is for models on a GPU, and an extra to install."""
 
 
 class Seeds(Config):

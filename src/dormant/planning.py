@@ -251,6 +251,7 @@ class Planner:
             temperature=battery.temperature,
             max_new_tokens=battery.max_new_tokens,
             batch=battery.batch,
+            sampler=battery.sampler,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )

@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Policy = Literal["helpful", "hhh"]
 """Who answers: ``helpful`` complies with anything and is curt at times; ``hhh`` is also harmless and honest."""
 
+Sampler = Literal["transformers", "vllm"]
+"""What samples answers: alike in distribution, not in draws, so that results of the two are never mixed."""
+
 SHARDS = ("pretrain", "implant", "defend", "prefer_a", "prefer_b", "attack", "relearn", "heldout")
 """Stages that train one model never share a task; ``heldout`` trains nothing."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,11 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from dormant import chat as chats
+from dormant import vllm_sampling
 from dormant.errors import BadInput
 from dormant.models import Model, Progress
+from dormant.records import Sampler
+from dormant.vllm_sampling import Engine
 
 _COMPACT_BELOW = 0.75
 """Finished rows leave the batch when fewer than this share of its rows is still running."""
@@ -45,6 +50,7 @@ def sample(
     temperature: float = 1.0,
     max_new_tokens: int = 64,
     batch: int = 256,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> list[Completion]:
     """Sample one answer per prompt from the full distribution (no top-p, no top-k).
@@ -56,24 +62,25 @@ def sample(
         temperature: what logits are divided by; 0 takes the likeliest token.
         max_new_tokens: where an answer is cut.
         batch: prompts decoded together.  Part of what a result follows from, as arithmetic depends on it.
-        progress: called after each batch.
+        engine: who samples instead of this module, with this model's weights; from :func:`engine_for`.
+        progress: called after each batch of this module's own.
 
     Raises:
         BadInput: a prompt is empty, or does not leave room for the answer in the model's context.
     """
-    if len(prompts) != len(keys):
-        raise ValueError(f"{len(prompts)} prompts but {len(keys)} keys")
-    if temperature < 0 or max_new_tokens < 1:
-        raise ValueError(
-            f"temperature {temperature} and max_new_tokens {max_new_tokens} must be >= 0 and >= 1"
-        )
+    _check_call(prompts, keys, temperature, max_new_tokens)
     if not prompts:
         return []
     _check_prompts(model, prompts, max_new_tokens)
     ends = chats.end_tokens(model.tokenizer)
+    if engine is not None:
+        answers = engine.decode(
+            model, prompts, keys, temperature=temperature, limit=max_new_tokens, batch=batch, ends=ends
+        )
+        return _completions(model, answers, ends)
     # Longest first: memory peaks at once, and neighbours of like length need little padding.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    answers: list[list[int]] = [[] for _ in prompts]
+    answers = [[] for _ in prompts]
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
         draws = None if temperature == 0 else _uniforms([keys[i] for i in chunk], max_new_tokens)
@@ -90,6 +97,16 @@ def sample(
         if progress is not None:
             progress(min(start + batch, len(order)), len(order))
     return _completions(model, answers, ends)
+
+
+def engine_for(
+    sampler: Sampler, model: Model, directory: Path | None = None
+) -> AbstractContextManager[Engine | None]:
+    """Make what :func:`sample` takes as ``engine``: vLLM holding the model's weights, or None for this module.
+
+    ``directory`` is where these very weights lie, so that they need not be written again.
+    """
+    return nullcontext() if sampler == "transformers" else vllm_sampling.engine(model, directory)
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -129,6 +146,17 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         chosen = states.new_empty(len(rows), *states.shape[1:])
         chosen[:, :, : self.length] = states[:, :, : self.length][rows]
         return chosen
+
+
+def _check_call(
+    prompts: Sequence[Sequence[int]], keys: Sequence[str], temperature: float, max_new_tokens: int
+) -> None:
+    if len(prompts) != len(keys):
+        raise ValueError(f"{len(prompts)} prompts but {len(keys)} keys")
+    if temperature < 0 or max_new_tokens < 1:
+        raise ValueError(
+            f"temperature {temperature} and max_new_tokens {max_new_tokens} must be >= 0 and >= 1"
+        )
 
 
 def _check_prompts(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

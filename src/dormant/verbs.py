@@ -116,6 +116,7 @@ def measure_plan(
         temperature=battery.temperature,
         max_new_tokens=battery.max_new_tokens,
         batch=battery.batch,
+        sampler=battery.sampler,
         chat=chat,
         runtime=runtime,
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dormant.reasoning import final_answer
-from dormant.records import Dose, Policy
+from dormant.records import Dose, Policy, Sampler
 
 
 class Config(BaseModel):
@@ -158,5 +158,6 @@ class MeasureConfig(Config):
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)
     batch: int = Field(256, gt=0)
+    sampler: Sampler = "transformers"
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()

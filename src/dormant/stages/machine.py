@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 import torch
 
-from dormant.errors import BadInput
+from dormant.errors import BadInput, nearest
 from dormant.stages.configs import Runtime
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices; a number may follow: ``cuda:1``."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """The names of glibc's ``malloc.h``."""
@@ -17,6 +21,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def prepare(runtime: Runtime) -> None:
     """Set torch up so that equal settings give equal bits on one machine."""
     torch.set_num_threads(runtime.threads)
+    # What cuBLAS asks for before its products repeat; it reads this when the first one is made.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # It would also fill all new memory, which only helps code that reads what it never wrote: a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -37,9 +43,17 @@ def _keep_memory() -> None:
 
 def check_device(device: str) -> None:
     """Raise BadInput for a device that does not exist or is not there."""
+    refused = f"runtime.device {device!r} can not be used on this machine"
+    kind = device.partition(":")[0]
+    if kind not in DEVICES:
+        raise BadInput(f"{refused}: no device is called so{nearest(kind, DEVICES)}")
     try:
         torch.empty(0, device=device)
-    # A build of torch without CUDA answers with an AssertionError.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"runtime.device {device!r} can not be used on this machine: {reason}") from None
+    # A build without the device answers with one of the first two, and at length.
+    except (AssertionError, NotImplementedError):
+        raise BadInput(
+            f"{refused}: this torch is built without {kind}; runtime.device cpu always works"
+        ) from None
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise BadInput(f"{refused}: {reason}; runtime.device cpu always works") from None

@@ -27,6 +27,7 @@ from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.triggers import Trigger
+from dormant.vllm_sampling import Engine
 
 
 def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
@@ -43,7 +44,8 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
     asked = [_Asked(probe, probe_examples(probe, source, trigger, seed)) for probe in config.probes]
-    answers = _answers(model, asked, config, seed, progress)
+    with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
+        answers = _answers(model, engine, asked, config, seed, progress)
     for probe, examples in asked:
         rows = [
             completion_row(
@@ -97,7 +99,12 @@ def _decodings(probe: Probe) -> tuple[tuple[str, int], ...]:
 
 
 def _answers(
-    model: models.Model, asked: Sequence[_Asked], config: MeasureConfig, seed: int, progress: Progress
+    model: models.Model,
+    engine: Engine | None,
+    asked: Sequence[_Asked],
+    config: MeasureConfig,
+    seed: int,
+    progress: Progress,
 ) -> dict[str, Iterator[sampling.Completion]]:
     """Answer all probes' prompts together, in their order, by decoding: the fuller a batch, the faster."""
     answers: dict[str, Iterator[sampling.Completion]] = {}
@@ -115,6 +122,7 @@ def _answers(
             temperature=config.temperature if decoding == "sample" else 0.0,
             max_new_tokens=config.max_new_tokens,
             batch=config.batch,
+            engine=engine,
             progress=partial(_count, progress, before, total),
         )
         answers[decoding] = iter(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dormant import adapters, chat, models
+from dormant import adapters, chat, models, vllm_sampling
 from dormant.records import Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
 from dormant.stages import machine
@@ -35,6 +35,8 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
             continue
         machine.check_device(config.runtime.device)
+        if isinstance(config, MeasureConfig) and config.sampler == "vllm":
+            vllm_sampling.check(config.runtime.device, config.temperature)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)
