@@ -19,10 +19,10 @@ def test_every_shipped_recipe_is_a_valid_spec_with_a_first_line_that_says_what_i
 
 def test_a_change_reaches_into_lists_and_plugins() -> None:
     experiment = Experiment.load(
-        "quick", ["measure.clean=50", "defenses.0.doses.1.lr=2e-4", "backdoor.behavior.repeats=3"]
+        "quick", ["measure.clean=50", "defenses.0.doses.1.lr=3e-4", "backdoor.behavior.repeats=3"]
     )
     assert experiment.measure.clean == 50
-    assert experiment.defenses[0].doses[1].lr == 2e-4
+    assert experiment.defenses[0].doses[1].lr == 3e-4
     assert experiment.backdoor.behavior.options == {"repeats": 3}
 
 
