@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from dormant.bases import SHIPPED, find_base, find_model
+from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.defenses import AWARE
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, template_notes
@@ -40,7 +39,8 @@ def make_plan(experiment: Experiment) -> Plan:
         BadInput: the base or the data does not exist, or a plug-in does not know one of its options.
     """
     planner = Planner(experiment)
-    spec = experiment.deciding()
+    # With the commit: where the hub's model has changed by the next time, that is another run.
+    spec = {**experiment.deciding(), "base": pinned(experiment.base)}
     return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.notes)
 
 
@@ -64,7 +64,7 @@ class Planner:
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.intake = self._take()
-        self.notes = self.intake.notes
+        self.notes = commit_notes(experiment.base) + self.intake.notes
         if isinstance(self.base.model, External):
             self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
@@ -96,7 +96,7 @@ class Planner:
         backdoor = self.experiment.backdoor
         return ResultKey.model_validate(
             {
-                "base": Path(self.experiment.base).name,
+                "base": label(self.experiment.base),
                 "base_id": self.base.id[:16],
                 "behavior": spell(backdoor.behavior),
                 "trigger": self.trigger.text,

@@ -29,6 +29,8 @@ class External:
     """An input that no stage made: a base model's directory, a data file.  Its id is the hash of its bytes."""
 
     path: Path
+    origin: str = ""
+    """Where it came from, if a path does not say: a hub name with its commit."""
 
     @cached_property
     def id(self) -> str:
@@ -140,7 +142,7 @@ class Quiet:
 
 def _describe_input(given: External | Output) -> dict[str, str]:
     if isinstance(given, External):
-        return {"id": given.id}
+        return {"id": given.id, **({"origin": given.origin} if given.origin else {})}
     return {"call": given.call, "part": given.part}
 
 
