@@ -35,11 +35,18 @@ def _keep_memory() -> None:
         mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def check_device(device: str) -> None:
-    """Raise BadInput for a device that does not exist or is not there."""
+def check_device(device: str, processes: int = 1) -> None:
+    """Raise BadInput for a device that does not exist or is not there, or not once for each process."""
     try:
         torch.empty(0, device=device)
     # A build of torch without CUDA answers with an AssertionError.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"runtime.device {device!r} can not be used on this machine: {reason}") from None
+    found = (
+        torch.get_device_module(device).device_count() if torch.device(device).type != "cpu" else processes
+    )
+    if found < processes:
+        raise BadInput(
+            f"runtime.processes {processes} asks for as many devices, but this machine has {found} ({device})"
+        )

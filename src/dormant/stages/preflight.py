@@ -34,7 +34,9 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
     for config, given in calls:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
             continue
-        machine.check_device(config.runtime.device)
+        machine.check_device(config.runtime.device, config.runtime.processes)
+        if not isinstance(config, MeasureConfig):
+            sft.part_of_batch(config.dose.batch, config.runtime.processes)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)
