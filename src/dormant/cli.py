@@ -83,7 +83,7 @@ def run(
     if show_plan:
         from dormant import console
 
-        console.show_plan(plan, directory)
+        console.show_plan(plan, directory, as_json=as_json)
         return
     _finish(_run(plan, directory, fresh=fresh, workers=workers), as_json)
 

@@ -14,8 +14,9 @@ from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, p
 from dormant.defenses import AWARE
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, template_notes
-from dormant.records import Dose, ResultKey, canonical
+from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
+from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     DefendConfig,
@@ -68,6 +69,8 @@ class Planner:
         if isinstance(self.base.model, External):
             self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
+        data = self.data.get("data")
+        self.notes += missing_notes(experiment.measure, open_source(data.path if data else None))
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
@@ -274,6 +277,23 @@ def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
+
+
+def missing_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
+    """What the user should know of numbers of prompts that were set, and are more than the held-out ones."""
+    defaults = Battery()
+    kinds = {"harmful": ["harmful"]}
+    notes = []
+    for name in ("clean", "triggered", "near", "variant", "harmful", "utility", "curve"):
+        wanted = getattr(battery, name)
+        if wanted == getattr(defaults, name):
+            continue
+        there = source.size("heldout", kinds=kinds.get(name))
+        if wanted > there > 0:
+            notes.append(
+                f"measure.{name} is {wanted}, but only {there} held-out prompts are there to be asked"
+            )
+    return tuple(notes)
 
 
 def _plugin(defense: DefenseSpec) -> Plugin:

@@ -10,9 +10,10 @@ from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
 from dormant.intake import take, template_notes
-from dormant.planning import battery_probes, spell
+from dormant.planning import battery_probes, missing_notes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
+from dormant.sources import open_source
 from dormant.stages import step_directory
 from dormant.stages.configs import (
     Backdoor,
@@ -147,7 +148,9 @@ def measure_plan(
     names = {role: name and pinned(name) for role, name in (("model", model), ("twin", twin), ("base", base))}
     spec = _spec("measure", **names, data=data, battery=battery)
     spec["backdoor"] = backdoor.model_dump(mode="json")
+    file = taken.inputs.get("data")
     notes = commit_notes(*given.values()) + taken.notes + template_notes(models["organism"].path, chat)
+    notes += missing_notes(battery, open_source(file.path if file else None))
     return Plan(calls, spec, notes=notes)
 
 
