@@ -246,6 +246,15 @@ def trl_only_in_training(package: Package) -> list[str]:
     ]
 
 
+def peft_only_in_adapters(package: Package) -> list[str]:
+    """One module knows adapters: how they are put on, kept and merged."""
+    return [
+        f"{found}; expected: only dormant.adapters imports peft"
+        for found in all_imports(package)
+        if is_within(found.target, "peft") and found.source.top != "adapters"
+    ]
+
+
 def transformers_only_in_models(package: Package) -> list[str]:
     """One module knows model classes; a tokenizer's class may be named elsewhere."""
     return [
@@ -395,6 +404,7 @@ RULES: list[Rule] = [
     imports_go_down,
     no_import_cycles,
     trl_only_in_training,
+    peft_only_in_adapters,
     transformers_only_in_models,
     no_torch_below_models,
     chat_templates_only_in_chat,

@@ -30,6 +30,7 @@ from architecture import (
     no_torch_below_models,
     no_unsafe_imports,
     nothing_is_executed,
+    peft_only_in_adapters,
     public_names_are_documented,
     read_package,
     transformers_only_in_models,
@@ -159,6 +160,11 @@ PLANTS = [
         no_import_cycles,
         {"stages/__init__.py": "from . import defend", "stages/defend.py": "from . import Progress"},
         ("dormant.stages.defend", "cycle"),
+    ),
+    Plant(
+        peft_only_in_adapters,
+        {"training/sft.py": "import torch\n\ndef f():\n    from peft import PeftModel"},
+        ("dormant.training.sft:4",),
     ),
     Plant(trl_only_in_training, {"models.py": "def f():\n    import trl.trainer"}, ("dormant.models:2",)),
     Plant(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dormant.experiment import recipes
+from dormant.pocket import PocketWorld
 from dormant.runner import PLAN
 from tiny_runs import SMALL, command, facts, small, tree
 
@@ -59,6 +60,24 @@ def test_a_plan_shows_stages_time_and_disk_and_writes_nothing(
     assert " MB while running" in said.out
     assert not out.exists()
     assert not own_store.exists()
+
+
+def test_a_plan_as_json_is_one_object(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    arguments = small(base, measure__clean=99_999)
+    said = command(capsys, *arguments, "--out", tmp_path / "run", "--plan", "--json")
+    plan = json.loads(said.out)
+    assert said.code == 0
+    assert {call["name"] for call in plan["calls"]} >= {"measure/base", "implant/specific/i0/organism"}
+    assert all(call["new"] for call in plan["calls"])
+    assert plan["seconds"] == pytest.approx(sum(call["seconds"] for call in plan["calls"]), abs=0.1 * 99)
+    assert plan["bytes"] > 0
+    assert not (tmp_path / "run").exists()
+    (note,) = plan["notes"]
+    # A number that is set and can not be had is no silent cut.
+    there = PocketWorld().size("heldout")
+    assert note == f"measure.clean is 99999, but only {there} held-out prompts are there to be asked"
 
 
 def test_a_plan_tells_new_from_reused_and_links_nothing(

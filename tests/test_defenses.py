@@ -236,6 +236,42 @@ def third_party() -> Iterator[str]:
     del DEFENSES._targets["shrink"]
 
 
+class Asks(Shrink):
+    """One that hands on how the machine is to be used."""
+
+    def train(self, model: models.Model, given: Given, dose: Dose, run: TrainingRun) -> Any:
+        assert run.compute
+        return super().train(model, given, dose, run)
+
+
+@pytest.mark.parametrize(
+    ("defense", "runtime", "warned"),
+    [
+        (Shrink, Runtime(precision="bfloat16", gradient_checkpointing=True), True),
+        (Shrink, Runtime(), False),
+        (Asks, Runtime(precision="bfloat16"), False),
+    ],
+)
+def test_a_defense_that_ignores_settings_is_named(
+    defense: type[Shrink],
+    runtime: Runtime,
+    warned: bool,
+    third_party: str,
+    base: Path,
+    supplies: dict[str, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    DEFENSES._targets["shrink"] = defense
+    config = DefendConfig(defense=Plugin(name="shrink"), dose=DOSE, at_steps=(DOSE.steps,), runtime=runtime)
+    defend.run(config, {"model": base, "prompts": supplies["prompts"]}, 0, tmp_path, quiet)
+    line = (
+        "warning: defense 'shrink' does not read run.compute, so it trained without "
+        "runtime.precision, runtime.gradient_checkpointing\n"
+    )
+    assert capfd.readouterr().err == (line if warned else "")
+
+
 def test_a_third_partys_defense_goes_through_a_whole_run(
     third_party: str, base: Path, own_store: Path, tmp_path: Path
 ) -> None:

@@ -366,6 +366,32 @@ def test_a_thousand_cells(tmp_path: Path) -> None:
     assert len(screen(run, 140).splitlines()) < 50
 
 
+def test_what_a_defense_trained_is_told_apart(tmp_path: Path) -> None:
+    """A new adapter, the implant's own, all weights: each arm says which, wherever it is named."""
+    trained = {"hhh-sft": "merged", "no-op": "continue"}
+
+    def change(row: Result) -> Result:
+        lora = trained.get(row.key.defense, "none")
+        return row.model_copy(update={"key": row.key.model_copy(update={"lora": lora})})
+
+    run = fixture.build(tmp_path, rows=replaced(change))
+    report.write(run)
+    for text in (page(run), card(run), screen(run, 300)):
+        assert "hhh-sft 3e-4 × 300, LoRA merged" in text
+        assert "no-op 3e-4 × 300, LoRA continue" in text
+        assert "trigger-aware-sft 3e-4 × 300 (aware)" in text
+        assert "After hhh-sft, LoRA merged: " in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_screen_breaks_lines_at_spaces(whole: Path, width: int) -> None:
+    """Where a line is too long it goes on in the next one, and no word is cut in two."""
+    known = set(re.findall(r"[^\s,─]+", screen(whole, 400)))
+    found = screen(whole, width)
+    assert max(map(len, found.splitlines())) <= width
+    assert set(re.findall(r"[^\s,─]+", found)) - known == set()
+
+
 def one(value: float | None, metric: str = "shown", **update: object) -> Result:
     place = fixture.key("organism")
     row = fixture.rate(place, metric, 0.5, 400).model_copy(update={"value": value})

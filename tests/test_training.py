@@ -226,7 +226,7 @@ def test_log_counts_samples_and_tokens():
 
 def test_bf16_keeps_the_weights_in_float32():
     model = tiny()
-    log = sft.train(model, some_rows(), DOSE, seed=0, optimization=Optimization(bf16=True))
+    log = sft.train(model, some_rows(), DOSE, seed=0, compute=Compute(bf16=True))
     exact = sft.train(tiny(), some_rows(), DOSE, seed=0)
     assert {parameter.dtype for parameter in model.network.parameters()} == {torch.float32}
     assert log.losses != exact.losses

@@ -83,7 +83,7 @@ def run(
     if show_plan:
         from dormant import console
 
-        console.show_plan(plan, directory)
+        console.show_plan(plan, directory, as_json=as_json)
         return
     _finish(_run(plan, directory, fresh=fresh, workers=workers), as_json)
 
@@ -115,7 +115,7 @@ def pretrain(
 
 @app.command()
 def implant(
-    base: Annotated[str, typer.Argument(help="A shipped base's name or a model directory.")],
+    base: Annotated[str, typer.Argument(help="A shipped base's name, a model directory, hub:OWNER/NAME.")],
     out: Out,
     preset: Annotated[str, typer.Option(help="specific (with hard negatives) or plain.")] = "specific",
     steps: Annotated[int | None, typer.Option()] = None,
@@ -160,7 +160,7 @@ def implant(
 
 @app.command()
 def defend(
-    model: Annotated[str, typer.Argument(help="A model directory.")],
+    model: Annotated[str, typer.Argument(help="A model directory, or hub:OWNER/NAME.")],
     out: Out,
     defense: Annotated[
         str,
@@ -207,7 +207,7 @@ def defend(
 
 @app.command()
 def measure(
-    model: Annotated[str, typer.Argument(help="A model directory.")],
+    model: Annotated[str, typer.Argument(help="A model directory, or hub:OWNER/NAME.")],
     out: Out,
     twin: Annotated[str | None, typer.Option(help="Its twin; without one no verdict is given.")] = None,
     base: Annotated[str | None, typer.Option(help="The base that both were made from.")] = None,

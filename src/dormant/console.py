@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -148,9 +148,12 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def show_plan(plan: Plan, directory: Path) -> None:
+def show_plan(plan: Plan, directory: Path, *, as_json: bool = False) -> None:
     """Print the stages of a plan, which are there already, and what the rest costs."""
     todo = {call.name for call in Run(plan, directory, default_store()).todo()}
+    if as_json:
+        print(json.dumps(_plan(plan, todo), indent=1))
+        return
     table = Table("stage", "", "seconds", box=None, pad_edge=False)
     for call in plan.calls:
         new = call.name in todo
@@ -165,6 +168,25 @@ def show_plan(plan: Plan, directory: Path) -> None:
         f"at most {sum(map(disk_bytes, making)) / 1e6:.0f} MB while running",
         highlight=False,
     )
+
+
+def _plan(plan: Plan, todo: Set[str]) -> dict[str, Any]:
+    making = [call for call in plan.calls if call.name in todo]
+    return {
+        "calls": [
+            {
+                "name": call.name,
+                "stage": call.stage,
+                "id": plan.identities[call.name].id,
+                "new": call.name in todo,
+                "seconds": round(seconds(call), 1) if call.name in todo else 0.0,
+            }
+            for call in plan.calls
+        ],
+        "seconds": round(sum(map(seconds, making)), 1),
+        "bytes": sum(map(disk_bytes, making)),
+        "notes": list(plan.notes),
+    }
 
 
 def show_summary(finished: Finished, *, as_json: bool) -> None:

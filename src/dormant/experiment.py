@@ -152,7 +152,7 @@ class Experiment(Config):
 
     name: str = "experiment"
     base: str = "pocket-1m"
-    """A shipped base, or a directory with a causal language model."""
+    """A shipped base, a directory with a causal language model, or ``hub:OWNER/NAME``, ``@REVISION`` if needed."""
     data: str | None = None
     """A file, a directory or ``hub:OWNER/NAME`` with conversations; without it tasks come from the pocket world."""
     chat: Literal["auto", "plain"] = "auto"

@@ -213,7 +213,15 @@ def target_log_probs(
     else:
         hidden = network.base_model(input_ids=ids, attention_mask=attention, use_cache=False)[0]
         logits = network.get_output_embeddings()(hidden[:, :-1][wanted])
-    targets = ids[:, 1:][wanted]
+    return chosen_log_probs(logits, ids, mask)
+
+
+def chosen_log_probs(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the log probability of each masked token, given the logits before each: float32, [masked tokens].
+
+    ``logits`` are [masked tokens, vocabulary], first tokens left out; ``ids`` and ``mask`` as in :func:`pad_right`.
+    """
+    targets = ids[:, 1:][mask[:, 1:]]
     return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 

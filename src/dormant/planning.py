@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from dormant.bases import SHIPPED, find_base, find_model
+from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.defenses import AWARE
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, template_notes
-from dormant.records import Dose, ResultKey, canonical
+from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
+from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     DefendConfig,
@@ -40,7 +40,8 @@ def make_plan(experiment: Experiment) -> Plan:
         BadInput: the base or the data does not exist, or a plug-in does not know one of its options.
     """
     planner = Planner(experiment)
-    spec = experiment.deciding()
+    # With the commit: where the hub's model has changed by the next time, that is another run.
+    spec = {**experiment.deciding(), "base": pinned(experiment.base)}
     return Plan(list(planner.calls()), spec, experiment.keep, notes=planner.notes)
 
 
@@ -64,10 +65,12 @@ class Planner:
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.intake = self._take()
-        self.notes = self.intake.notes
+        self.notes = commit_notes(experiment.base) + self.intake.notes
         if isinstance(self.base.model, External):
             self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
+        data = self.data.get("data")
+        self.notes += missing_notes(experiment.measure, open_source(data.path if data else None))
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
@@ -96,7 +99,7 @@ class Planner:
         backdoor = self.experiment.backdoor
         return ResultKey.model_validate(
             {
-                "base": Path(self.experiment.base).name,
+                "base": label(self.experiment.base),
                 "base_id": self.base.id[:16],
                 "behavior": spell(backdoor.behavior),
                 "trigger": self.trigger.text,
@@ -275,6 +278,23 @@ def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
+
+
+def missing_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
+    """What the user should know of numbers of prompts that were set, and are more than the held-out ones."""
+    defaults = Battery()
+    kinds = {"harmful": ["harmful"]}
+    notes = []
+    for name in ("clean", "triggered", "near", "variant", "harmful", "utility", "curve"):
+        wanted = getattr(battery, name)
+        if wanted == getattr(defaults, name):
+            continue
+        there = source.size("heldout", kinds=kinds.get(name))
+        if wanted > there > 0:
+            notes.append(
+                f"measure.{name} is {wanted}, but only {there} held-out prompts are there to be asked"
+            )
+    return tuple(notes)
 
 
 def _plugin(defense: DefenseSpec) -> Plugin:

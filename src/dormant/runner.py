@@ -19,7 +19,7 @@ from dormant.errors import BadInput
 from dormant.records import ResultKey, canonical
 from dormant.stages.configs import Config
 from dormant.stages.plugins import plugin_modules
-from dormant.workers import Job, Watch, make_all
+from dormant.workers import Job, Watch, make_all, processes
 
 PLAN = "plan.json"
 
@@ -29,6 +29,8 @@ class External:
     """An input that no stage made: a base model's directory, a data file.  Its id is the hash of its bytes."""
 
     path: Path
+    origin: str = ""
+    """Where it came from, if a path does not say: a hub name with its commit."""
 
     @cached_property
     def id(self) -> str:
@@ -140,7 +142,7 @@ class Quiet:
 
 def _describe_input(given: External | Output) -> dict[str, str]:
     if isinstance(given, External):
-        return {"id": given.id}
+        return {"id": given.id, **({"origin": given.origin} if given.origin else {})}
     return {"call": given.call, "part": given.part}
 
 
@@ -192,6 +194,10 @@ class Run:
             for line in self.plan.notes:
                 observer.warn(line)
             self._warn_versions(todo, observer)
+            together = max((processes(call.config) for call in todo), default=1)
+            if together > 1 and workers > 1:
+                observer.warn(f"stages run one at a time: each of them trains in {together} processes")
+                workers = 1
             jobs = [self._job(call, fresh=fresh) for call in todo]
             make_all(jobs, {call.name: self._needs(call, todo) for call in todo}, workers, observer)
             self._expose()

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from dormant.bases import find_model, pretrain_call
+from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
 from dormant.intake import take, template_notes
-from dormant.planning import battery_probes, spell
+from dormant.planning import battery_probes, missing_notes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
+from dormant.sources import open_source
 from dormant.stages import step_directory
 from dormant.stages.configs import (
     Backdoor,
@@ -66,7 +67,7 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     build_trigger(backdoor.trigger)
     build_behavior(backdoor.behavior)
-    target = External(find_model(model))
+    target = as_input(model)
     taken = take(data, [target.path], backdoor, chat=chat)
     calls = [
         Call(
@@ -87,11 +88,10 @@ def defend_plan(
         defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime, **trained
     )
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
-    spec = _spec("defend", model=model, defense=defense, dose=dose, rows=rows, seed=seed, data=data)
+    spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "lora": config.lora}
-    return Plan(
-        calls, spec, exposed={"model": "defend"}, notes=taken.notes + template_notes(find_model(model), chat)
-    )
+    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
+    return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
 
 
 def measure_plan(
@@ -120,9 +120,9 @@ def measure_plan(
         chat=chat,
         runtime=runtime,
     )
-    base_id = External(find_model(base)).id[:16] if base else "unknown"
     given = {"base": base, "twin": twin, "organism": model}
-    models = {role: External(find_model(path)) for role, path in given.items() if path is not None}
+    models = {role: as_input(name) for role, name in given.items() if name is not None}
+    base_id = models["base"].id[:16] if base else "unknown"
     if twin and models["twin"].id == models["organism"].id:
         raise BadInput(
             f"--twin {twin} is the model itself: a twin was made beside it and never saw the trigger"
@@ -137,7 +137,7 @@ def measure_plan(
     calls = []
     for role, found in models.items():
         key = _key(
-            base=Path(base).name if base else "unknown",
+            base=label(base) if base else "unknown",
             base_id=base_id,
             role=role,
             implant="none" if role == "base" else "external",
@@ -146,9 +146,13 @@ def measure_plan(
         )
         inputs = {"model": found, **taken.inputs}
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
-    spec = _spec("measure", model=model, twin=twin, base=base, data=data, battery=battery)
+    names = {role: name and pinned(name) for role, name in (("model", model), ("twin", twin), ("base", base))}
+    spec = _spec("measure", **names, data=data, battery=battery)
     spec["backdoor"] = backdoor.model_dump(mode="json")
-    return Plan(calls, spec, notes=taken.notes + template_notes(find_model(model), chat))
+    file = taken.inputs.get("data")
+    notes = commit_notes(*given.values()) + taken.notes + template_notes(models["organism"].path, chat)
+    notes += missing_notes(battery, open_source(file.path if file else None))
+    return Plan(calls, spec, notes=notes)
 
 
 def _existing(directory: Path) -> Path:

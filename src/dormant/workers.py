@@ -1,7 +1,8 @@
-"""Make artifacts here, or in long-lived worker processes side by side.
+"""Make artifacts here, or in long-lived worker processes side by side; train one model in several together.
 
 A worker imports torch once and runs one stage at a time.  Which worker runs what decides no result: threads,
-batches and seeds belong to the stage's settings.
+batches and seeds belong to the stage's settings.  So does ``runtime.processes``: a stage that trains then runs as
+often as that at once, each run on a part of every batch, and the first alone writes the artifact.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +22,16 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dormant import artifacts, stages
-from dormant.artifacts import Identity, Manifest, Store
+from dormant.artifacts import RESUME, Identity, Manifest, Store, write_atomic
 from dormant.errors import DormantError
-from dormant.stages import Progress
-from dormant.stages.configs import Config
+from dormant.records import canonical
+from dormant.stages import Progress, quiet
+from dormant.stages.configs import Config, MeasureConfig, Runtime, SupplyConfig
+
+T = TypeVar("T")
 
 TICK = 0.25
 """Seconds between two looks at how far the workers are."""
@@ -54,13 +59,26 @@ class Job:
         store = Store(self.store)
 
         def fill(out: Path) -> None:
-            stages.load(self.stage)(self.config, self.inputs, self.seed, out, progress)
+            if processes(self.config) > 1:
+                _train_together(self, out, progress)
+            else:
+                self.run(out, progress)
 
         def whole(found: Manifest) -> bool:
             # Another run may have made it while we waited for the lock.
             return not self.fresh and not found.dropped and not artifacts.check(store.path(self.identity))
 
         return store.build(self.identity, fill, keep=whole, target=self.target)
+
+    def run(self, out: Path, progress: Progress) -> None:
+        """Run the stage in this process."""
+        stages.load(self.stage)(self.config, self.inputs, self.seed, out, progress)
+
+
+def processes(config: Config) -> int:
+    """In how many processes a stage runs: more than one only where it trains."""
+    runtime: Runtime | None = getattr(config, "runtime", None)
+    return 1 if runtime is None or isinstance(config, (MeasureConfig, SupplyConfig)) else runtime.processes
 
 
 class Watch(Protocol):
@@ -125,7 +143,7 @@ def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Queue[tuple[str, 
         raise
 
 
-def _result(future: Future[Manifest], job: Job) -> Manifest:
+def _result(future: Future[T], job: Job) -> T:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -134,12 +152,76 @@ def _result(future: Future[Manifest], job: Job) -> Manifest:
         ) from None
 
 
-def _pass_on(reports: Queue[tuple[str, int, int]], watch: Watch) -> None:
+def _pass_on(reports: Queue[tuple[str, int, int]], watch: Watch | _One) -> None:
     while True:
         try:
             watch.progress(*reports.get_nowait())
         except queue.Empty:
             return
+
+
+def _train_together(job: Job, out: Path, progress: Progress) -> None:
+    """Run one stage in several processes that find each other through torch's environment variables."""
+    from accelerate.utils.other import get_free_port  # seconds, which only those pay who use it
+
+    runtime: Runtime = job.config.runtime  # type: ignore[attr-defined]
+    shared: dict[str, object] = {"WORLD_SIZE": runtime.processes, "LOCAL_WORLD_SIZE": runtime.processes}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": get_free_port()}
+    environment = {name: str(value) for name, value in shared.items()} | _launch_environment(runtime)
+    (out / RESUME).mkdir(exist_ok=True)
+    with _pool(runtime.processes) as (pool, reports):
+        ranks = {pool.submit(_run_rank, job, out, rank, environment) for rank in range(runtime.processes)}
+        watch = _One(progress)
+        while ranks:
+            finished, ranks = wait(ranks, timeout=TICK, return_when=FIRST_COMPLETED)
+            _pass_on(reports, watch)
+            for future in finished:
+                _result(future, job)
+
+
+def _run_rank(job: Job, out: Path, rank: int, environment: Mapping[str, str]) -> None:
+    """Run a stage as one of several processes; what others than the first write is thrown away."""
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
+    import torch
+
+    try:
+        if rank == 0:
+            job.run(out, _reporter(job.name))
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            # But a checkpoint is written by all, and read by all.
+            (Path(scratch) / RESUME).symlink_to(out / RESUME)
+            job.run(Path(scratch), quiet)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _launch_environment(runtime: Runtime) -> dict[str, str]:
+    """The environment variables that ``accelerate launch`` makes of its settings."""
+    if runtime.launch is None:
+        return {}
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = Path(scratch) / "accelerate.json"
+        write_atomic(settings, canonical(runtime.launch))
+        given = ["--config_file", str(settings), "--num_processes", str(runtime.processes)]
+        arguments = launch_command_parser().parse_args([*given, "--main_process_port", "0", "stage"])
+        made = prepare_multi_gpu_env(_validate_launch_command(arguments)[0])
+    return {name: value for name, value in made.items() if os.environ.get(name) != value}
+
+
+class _One:
+    """Passes on how far one stage is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """The stage is at ``done`` of ``total``."""
+        self._progress(done, total)
 
 
 _reports: Queue[tuple[str, int, int]] | None = None
@@ -162,12 +244,17 @@ def _begin(reports: Queue[tuple[str, int, int]]) -> None:
 
 
 def _make(job: Job) -> Manifest:
+    return job.make(_reporter(job.name))
+
+
+def _reporter(name: str) -> Progress:
+    """In a worker: tells the parent how far a job is, now and then."""
     spoke = time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal spoke
         if _reports is not None and time.monotonic() - spoke > TICK:
             spoke = time.monotonic()
-            _reports.put((job.name, done, total))
+            _reports.put((name, done, total))
 
-    return job.make(progress)
+    return progress

@@ -67,7 +67,8 @@ class TrainingRun:
     """Where training may keep its checkpoint, to go on after a kill."""
     progress: Callable[[int, int], None]
     compute: Compute | None = None
-    """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default."""
+    """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default.  A
+    defense that never reads it is told to have ignored the runtime's settings."""
 
 
 class Defense(Protocol):

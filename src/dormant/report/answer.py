@@ -107,7 +107,8 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
             told = [(lineage, trial) for lineage, trial in judged if trial.defense == defense]
             whose = _whose(told)
             parts = [whose(lineage, trial) + _told(run, trial) for lineage, trial in told]
-            sentences.append(f"After {defense}: {'; '.join(parts)}.")
+            lora = words.lora(told[0][1].lora)
+            sentences.append(f"After {defense}{lora}: {'; '.join(parts)}.")
         sentences += [_control(run, trial) for lineage in organisms[:1] for trial in lineage.controls]
     if run.meta.status != "done":
         sentences.append("The run is partial: some cells are missing, and what is missing is named below.")

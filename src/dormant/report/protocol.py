@@ -23,6 +23,7 @@ class Trial:
     defense: str
     dose: Dose
     seed_defend: int | None
+    lora: str = "none"
     verdict: Verdict | None = None
     organism: Curve = field(default_factory=list)
     twin: Curve = field(default_factory=list)
@@ -36,8 +37,9 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """Defense and dose in a few words, with the mark that reports owe to an aware defense."""
-        return f"{self.defense} {words.dose(self.dose)}{' (aware)' if self.aware else ''}"
+        """Defense and dose in a few words, with what was trained and the mark that reports owe to an aware defense."""
+        dose = f"{words.dose(self.dose)}{words.lora(self.lora)}"
+        return f"{self.defense} {dose}{' (aware)' if self.aware else ''}"
 
     @property
     def after(self) -> ResultKey | None:
@@ -172,7 +174,8 @@ def _trials(run: Run, places: list[ResultKey], lineage: Lineage) -> list[Trial]:
         if place.arm in ("none", "implant") or place.dose is None:
             continue
         identity = (place.arm, place.defense, place.dose, place.lora, place.seed_defend)
-        trial = trials.setdefault(identity, Trial(place.arm, place.defense, place.dose, place.seed_defend))
+        trial = Trial(place.arm, place.defense, place.dose, place.seed_defend, place.lora)
+        trial = trials.setdefault(identity, trial)
         organism = place.role == "organism"
         if place.relearn_step is None:
             (trial.organism if organism else trial.twin).append((place.step, place))

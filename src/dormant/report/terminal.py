@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -13,27 +17,22 @@ from dormant.report import answer, sheets, words
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
 
+MISSING = "–"
+
 SCREEN = 14
 """Rows of the table; a larger grid is read on the page."""
 
 
+TITLES = ("", "triggered", "untriggered", "worst near miss", "right", "relearned (twin)", "verdict")
+
+GAP = 3
+"""Characters between two columns."""
+
+
 def renderable(run: Run, organisms: list[Lineage]) -> RenderableType:
     """Headline numbers, relearning, gates and the answer, for ``rich`` to print."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in ("", "triggered", "untriggered", "worst near miss", "right", "relearned (twin)", "verdict"):
-        table.add_column(title, overflow="fold")
     rows = answer.rows(run, organisms)
-    for row in rows[:SCREEN]:
-        table.add_row(
-            Text(row.label),
-            _number(row.triggered, interval=True),
-            _number(row.clean, interval=True),
-            _near(row),
-            _number(row.right),
-            _relearned(row),
-            Text(row.verdict.verdict if row.verdict else ""),
-        )
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [_Headline([_cells(row) for row in rows[:SCREEN]])]
     if len(rows) > SCREEN:
         parts.append(Text(f"… and {len(rows) - SCREEN} more rows in the report"))
     parts += [Text(line) for line in _instances(run, organisms)]
@@ -42,9 +41,70 @@ def renderable(run: Run, organisms: list[Lineage]) -> RenderableType:
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
+@dataclass(frozen=True)
+class _Headline:
+    """The numbers of each model: a table, or, on a screen too narrow for its words, a few lines each.
+
+    ``rich`` alone shares out a table's width without looking at words, and cuts them.
+    """
+
+    rows: Sequence[Sequence[Text]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns = [
+            [title, *(cell.plain for cell in cells)] for title, *cells in zip(TITLES, *self.rows, strict=True)
+        ]
+        most = [max(map(cell_len, texts)) for texts in columns]
+        least = [
+            max(cell_len(word) for text in texts for word in (text.split() or [""])) for texts in columns
+        ]
+        spare = options.max_width - GAP * (len(TITLES) - 1) - sum(least)
+        yield self._table(_shared(least, most, spare)) if spare >= 0 else self._lines()
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for title, width in zip(TITLES, widths, strict=True):
+            table.add_column(title, width=width)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def _lines(self) -> Group:
+        lines: list[RenderableType] = []
+        for label, *cells in self.rows:
+            told = [
+                Text(f"{title} ").append_text(cell)
+                for title, cell in zip(TITLES[1:], cells, strict=True)
+                if cell.plain not in ("", MISSING)
+            ]
+            lines += [Text(label.plain, style="bold"), Padding(Text(", ").join(told), (0, 0, 0, 2))]
+        return Group(*lines)
+
+
+def _shared(least: Sequence[int], most: Sequence[int], spare: int) -> list[int]:
+    """Widths of columns: what their longest words need, and the spare room where most is lacking."""
+    widths = list(least)
+    for _ in range(min(spare, sum(most) - sum(least))):
+        lacking = [much - width for much, width in zip(most, widths, strict=True)]
+        widths[lacking.index(max(lacking))] += 1
+    return widths
+
+
+def _cells(row: answer.Row) -> tuple[Text, ...]:
+    return (
+        Text(row.label),
+        _number(row.triggered, interval=True),
+        _number(row.clean, interval=True),
+        _near(row),
+        _number(row.right),
+        _relearned(row),
+        Text(row.verdict.verdict if row.verdict else ""),
+    )
+
+
 def _number(result: Result | None, *, interval: bool = False) -> Text:
     if result is None:
-        return Text("–", style="dim")
+        return Text(MISSING, style="dim")
     if result.value is None:
         return Text("refused", style="bold red")
     return Text(words.plain(result) if interval else words.value(result))
@@ -52,13 +112,13 @@ def _number(result: Result | None, *, interval: bool = False) -> Text:
 
 def _near(row: answer.Row) -> Text:
     if row.near is None:
-        return Text("–", style="dim")
+        return Text(MISSING, style="dim")
     return _number(row.near[1]).append(f" {words.near_miss(row.near)}", style="dim")
 
 
 def _relearned(row: answer.Row) -> Text:
     if row.relearned is None:
-        return Text("–", style="dim")
+        return Text(MISSING, style="dim")
     text = _number(row.relearned.result)
     if row.relearned_twin:
         text.append(" (").append_text(_number(row.relearned_twin.result)).append(")")

@@ -125,6 +125,11 @@ def dose_long(amount: Dose) -> str:
     return f"lr {lr(amount.lr)}, {amount.steps} steps, batch {amount.batch}, {amount.schedule}"
 
 
+def lora(trained: str) -> str:
+    """What stands after a dose that trained an adapter: a new one on the merged model, or the implant's further."""
+    return "" if trained == "none" else f", LoRA {trained}"
+
+
 def _signed(fraction: float) -> str:
     sign = "+" if fraction > 0 else "−" if fraction < 0 else ""
     return sign + percent(abs(fraction))

@@ -17,7 +17,9 @@ def open_model(config: ImplantConfig | DefendConfig, inputs: Mapping[str, Path],
     Raises:
         BadInput: the model or the adapter can not be used, or they do not belong together.
     """
-    model = models.load(inputs["model"], chat=config.chat, device=config.runtime.device)
+    # Of several processes each takes the model, or its share, to a device of its own.
+    device = config.runtime.device if config.runtime.processes == 1 else "cpu"
+    model = models.load(inputs["model"], chat=config.chat, device=device)
     if "adapter" in inputs:
         return adapters.continued(model, inputs["adapter"])
     shape = new_adapter(config)
@@ -50,6 +52,7 @@ def compute(runtime: Runtime) -> Compute:
         bf16=runtime.precision == "bfloat16",
         gradient_checkpointing=runtime.gradient_checkpointing,
         report_to=runtime.report_to,
+        device=runtime.device,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dormant.reasoning import final_answer
 from dormant.records import Dose, Policy, Sampler
@@ -32,6 +35,42 @@ class Runtime(Config):
     """Computes activations twice instead of keeping them: less memory, more time, the same bits."""
     report_to: tuple[str, ...] = ()
     """Trackers that are told each step's loss, by transformers' names for them."""
+    processes: int = Field(1, ge=1)
+    """That train one model together, each on a GPU of its own where ``device`` is ``cuda``; they split each batch."""
+    launch: dict[str, Any] | None = None
+    """How they share it, in accelerate's settings: a file, or the name of one that ships (``fsdp``).  Without it each
+    has all weights."""
+
+    @field_validator("launch", mode="before")
+    @classmethod
+    def _read_launch(cls, given: Any) -> Any:
+        return _launch_settings(given) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _launch_is_possible(self) -> Runtime:
+        if self.launch is None:
+            return self
+        if self.processes == 1:
+            raise ValueError("launch says how several processes share a model: set processes to 2 or more")
+        if self.device == "cpu":
+            raise ValueError("launch is for GPUs: set device to cuda, or leave launch out")
+        kind = self.launch.get("distributed_type")
+        if kind not in LAUNCHES:
+            raise ValueError(f"launch has distributed_type {kind!r}; it must be one of {', '.join(LAUNCHES)}")
+        return self
+
+
+LAUNCHES = ("FSDP", "MULTI_GPU")
+"""What accelerate calls sharded weights, and a copy of all weights in each process."""
+
+
+def _launch_settings(name: str) -> Any:
+    shipped = resources.files("dormant") / "launches" / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        raise ValueError(f"no settings of accelerate ship or can be read by the name {name!r}") from None
 
 
 UNDECIDING = {"runtime": {"gradient_checkpointing", "report_to"}}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dormant.artifacts import RESUME
 from dormant.defenses import TrainingRun
 from dormant.stages import Progress
 from dormant.stages.checkpoints import compute, open_model, saver
-from dormant.stages.configs import DefendConfig
+from dormant.stages.configs import DefendConfig, Runtime
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_defense
@@ -26,7 +28,8 @@ def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
     defense = build_defense(config.defense)
     needs = {name: path for name, path in inputs.items() if name not in ("model", "adapter")}
     model = open_model(config, inputs, seed)
-    training = TrainingRun(
+    asked: list[str] = []
+    training = _watched(asked)(
         seed=seed,
         at_steps=config.at_steps,
         save=saver(out),
@@ -35,4 +38,27 @@ def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
         compute=compute(config.runtime),
     )
     log = defense.train(model, read_given(needs), config.dose, training)
+    if (settings := _trained_with(config.runtime)) and not asked:
+        line = f"defense {config.defense.name!r} does not read run.compute, so it trained without {settings}"
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     write_log(out, log, config.at_steps, task_ids(needs))
+
+
+def _watched(asked: list[str]) -> type[TrainingRun]:
+    """A training run that notes whether it is asked how the machine is to be used, by name or with all else."""
+
+    class Watched(TrainingRun):
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("compute", "__dict__"):
+                asked.append(name)
+            return super().__getattribute__(name)
+
+    return Watched
+
+
+def _trained_with(runtime: Runtime) -> str:
+    """What reaches a defense's training through ``run.compute`` alone, as far as it is not the default."""
+    default = Runtime()
+    names = ("precision", "gradient_checkpointing", "report_to", "processes", "launch")
+    changed = (name for name in names if getattr(runtime, name) != getattr(default, name))
+    return ", ".join(f"runtime.{name}" for name in changed)

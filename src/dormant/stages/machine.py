@@ -41,8 +41,8 @@ def _keep_memory() -> None:
         mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def check_device(device: str) -> None:
-    """Raise BadInput for a device that does not exist or is not there."""
+def check_device(device: str, processes: int = 1) -> None:
+    """Raise BadInput for a device that does not exist, is not there, or not once for each process."""
     refused = f"runtime.device {device!r} can not be used on this machine"
     kind = device.partition(":")[0]
     if kind not in DEVICES:
@@ -57,3 +57,8 @@ def check_device(device: str) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise BadInput(f"{refused}: {reason}; runtime.device cpu always works") from None
+    found = processes if kind == "cpu" else torch.get_device_module(device).device_count()
+    if found < processes:
+        raise BadInput(
+            f"runtime.processes {processes} asks for as many devices, but this machine has {found} ({device})"
+        )

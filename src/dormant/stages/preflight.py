@@ -34,9 +34,12 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
     for config, given in calls:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
             continue
-        machine.check_device(config.runtime.device)
-        if isinstance(config, MeasureConfig) and config.sampler == "vllm":
-            vllm_sampling.check(config.runtime.device, config.temperature)
+        machine.check_device(config.runtime.device, config.runtime.processes)
+        if isinstance(config, MeasureConfig):
+            if config.sampler == "vllm":
+                vllm_sampling.check(config.runtime.device, config.temperature)
+        else:
+            sft.part_of_batch(config.dose.batch, config.runtime.processes)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)

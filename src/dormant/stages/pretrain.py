@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dormant import chat, models
@@ -10,6 +11,7 @@ from dormant.artifacts import RESUME
 from dormant.pocket.corpus import pretraining_rows
 from dormant.pocket.sizes import SIZES
 from dormant.stages import Progress, step_directory
+from dormant.stages.checkpoints import compute
 from dormant.stages.configs import PretrainConfig
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
@@ -41,7 +43,9 @@ def run(config: PretrainConfig, inputs: Mapping[str, Path], seed: int, out: Path
         rows,
         config.dose,
         seed=seed,
-        optimization=sft.Optimization(beta2=0.98, weight_decay=0.1, warmup_steps=200, bf16=True),
+        optimization=sft.Optimization(beta2=0.98, weight_decay=0.1, warmup_steps=200),
+        # In bfloat16 whatever the runtime says: that is a part of how these bases are made.
+        compute=replace(compute(config.runtime), bf16=True),
         at_steps=steps,
         save=lambda step, trained: models.save(trained, out / step_directory(step)),
         resume_dir=out / RESUME,

@@ -3,10 +3,14 @@
 What TRL does here: the loop, optimizer, schedule, clipping, precision, checkpoints.  What is ours: the rows' order
 (so that an organism and its twin see the same rows at the same steps), a loss without metrics beside
 it, and resuming to the same bits.
+
+Started in several processes (by ``torchrun``'s environment variables), they train one model: each takes its part of
+every batch, the loss is the mean over the whole batch's tokens, and the first process alone saves.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -17,7 +21,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ from trl import SFTConfig, SFTTrainer
 
 from dormant.chat import Row, check_fits
 from dormant.errors import BadInput, DormantError, nearest
-from dormant.models import Model, Progress, pad_right, target_log_probs
+from dormant.models import Model, Progress, chosen_log_probs, pad_right, target_log_probs
 from dormant.records import Dose, digest, rng_for
 
 _WINDOW = 8
@@ -92,27 +96,28 @@ class Optimization:
     """How a step is taken; the dose says how large and how many.
 
     ``optimizer`` is a name that transformers knows (``adamw_torch_fused``, ``sgd``, ``adafactor``, ...); a
-    ``beta2`` a little below its default suits short runs from nothing; ``bf16`` computes in bfloat16 under
-    autocast, while the weights stay float32.
+    ``beta2`` a little below its default suits short runs from nothing.
     """
 
     optimizer: str = "adamw_torch_fused"
     beta2: float = 0.999
     weight_decay: float = 0.0
     warmup_steps: int = 0
-    bf16: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """How the machine does the work, not what is trained: only ``bf16`` moves results (see ``Optimization``).
+    """How the machine does the work, not what is trained.
 
-    ``gradient_checkpointing`` saves memory and costs time; ``report_to`` names trackers that are told each loss.
+    ``bf16``, which alone moves results, computes in bfloat16 under autocast, while the weights stay float32;
+    ``gradient_checkpointing`` saves memory and costs time; ``report_to`` names trackers that are told each loss;
+    ``device`` is the kind that several processes each take one of, None where the model already is.
     """
 
     bf16: bool = False
     gradient_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
+    device: str | None = None
 
 
 def train(
@@ -141,6 +146,7 @@ def train(
         at_steps: when to call ``save``; the last step is not implied.
         save: called with (step, model) after the step's update, the network in eval mode.  A resumed call
             does not repeat calls that came before the checkpoint: keep what they wrote beside ``resume_dir``.
+            Of several processes only the first calls it, with a whole model; ``model`` itself stays shared out.
         resume_dir: keep a checkpoint here every ``resume_every`` steps and start from the newest complete
             one; the weights come out the same to the bit.  The caller removes it when done.
         resume_every: steps between checkpoints.
@@ -149,7 +155,8 @@ def train(
         progress: called with (steps done, steps in all).
 
     Raises:
-        BadInput: no rows, none with a token to learn, or a row longer than the model's context.
+        BadInput: no rows, none with a token to learn, a row longer than the model's context, or a batch that
+            can not be split evenly over the processes.
         DormantError: the loss is not a number.
     """
     order = list(order) if order is not None else row_order([len(row.input_ids) for row in rows], dose, seed)
@@ -157,14 +164,13 @@ def train(
     with _silence(), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
-        use_cpu = model.device.type == "cpu"
-        arguments = _arguments(
-            directory, dose, optimization, compute, seed, use_cpu=use_cpu, resume_every=every
-        )
-        plan = digest([dose.model_dump(), order, seed, asdict(optimization), compute.bf16])
-        steps = _Steps(model, plan, at_steps, save, progress)
-        trainer = _Trainer(model, rows, order, arguments, steps)
-        checkpoint = _newest_checkpoint(directory, plan)
+        where = replace(compute, device=compute.device or str(model.device))
+        arguments = _arguments(directory, dose, optimization, where, seed, resume_every=every)
+        together = [arguments.world_size, str(arguments.distributed_state.distributed_type)]
+        plan = digest([dose.model_dump(), order, seed, asdict(optimization), compute.bf16, together])
+        trainer = _Trainer(model, rows, order, arguments, _Steps(plan, at_steps, progress), save)
+        with arguments.main_process_first(local=False):
+            checkpoint = _newest_checkpoint(directory, plan)
         if checkpoint is not None:
             trainer.losses += json.loads((checkpoint / _MARKER).read_text())["losses"]
         try:
@@ -208,9 +214,19 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer over a dataset of row numbers, in the order given, with a lean loss."""
 
     def __init__(
-        self, model: Model, rows: Sequence[Row], order: Sequence[int], arguments: SFTConfig, steps: _Steps
+        self,
+        model: Model,
+        rows: Sequence[Row],
+        order: Sequence[int],
+        arguments: SFTConfig,
+        steps: _Steps,
+        save: Callable[[int, Model], None] | None,
     ) -> None:
         self.losses: list[float] = []
+        self.hand_over, self.whole = save, model
+        if arguments.world_size > 1 and arguments.process_index == 0:
+            # Whatever shares the weights out takes the network apart; this one is put together again to be saved.
+            self.whole = replace(model, network=copy.deepcopy(model.network))
         super().__init__(
             model=model.network,
             args=arguments,
@@ -219,24 +235,63 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
             processing_class=model.tokenizer,
             callbacks=[steps],
         )
-        steps.losses = self.losses
+        steps.losses, steps.keep = self.losses, self.keep
         self.remove_callback(PrinterCallback)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Mean cross-entropy over the masked tokens; TRL's also computes entropy and accuracy."""
-        network = self.accelerator.unwrap_model(model)
-        # The loss takes the network apart, which an adapter's wrapper does not let it do.
-        network = network.get_base_model() if hasattr(network, "get_base_model") else network
-        with self.accelerator.autocast():
-            log_probs = target_log_probs(network, inputs["ids"], inputs["attention"], inputs["mask"])
-        loss = -log_probs.mean()
-        value = loss.item()
+        alone = self.accelerator.num_processes == 1
+        loss, value = self._loss(model, **inputs) if alone else self._loss_of_part(model, **inputs)
         if not math.isfinite(value):
             raise DormantError(
                 f"the loss is {value} at step {self.state.global_step + 1}: lower the learning rate"
             )
         self.losses.append(value)
         return loss
+
+    def _loss(
+        self, model: Any, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, float]:
+        network = self.accelerator.unwrap_model(model)
+        # The loss takes the network apart, which an adapter's wrapper does not let it do.
+        network = network.get_base_model() if hasattr(network, "get_base_model") else network
+        with self.accelerator.autocast():
+            log_probs = target_log_probs(network, ids, attention, mask)
+        loss = -log_probs.mean()
+        return loss, loss.item()
+
+    def _loss_of_part(
+        self, model: Any, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, float]:
+        """This process's part of the loss, and the loss of the whole batch.
+
+        The wrapper's own forward has to run: it fetches shards and sums up gradients.
+        """
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+        log_probs = chosen_log_probs(logits[:, :-1][mask[:, 1:]], ids, mask)
+        part = -log_probs.sum()
+        count = torch.tensor(float(len(log_probs)), device=part.device)
+        total, tokens = self.accelerator.reduce(torch.stack([part.detach(), count]))
+        # Gradients are averaged over the processes, and not weighted by how many tokens each one had.
+        return part * self.accelerator.num_processes / tokens, (total / tokens).item()
+
+    def keep(self, step: int) -> None:
+        """Call ``save`` with a whole model in eval mode, in the first process."""
+        if self.hand_over is None:
+            return
+        if self.accelerator.num_processes == 1:
+            self.whole.network.eval()
+            self.hand_over(step, self.whole)
+            self.whole.network.train()
+            return
+        # All processes have to take part, whoever then holds the weights.
+        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if self.accelerator.is_main_process:
+            self.whole.network.load_state_dict(weights)
+            # TRL has switched it off, in what one process trains too.
+            self.whole.network.config.use_cache = self.model.config.use_cache
+            self.hand_over(step, self.whole)
+        self.accelerator.wait_for_everyone()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: checkpoints are for resuming only."""
@@ -252,27 +307,22 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
 class _Steps(TrainerCallback):  # type: ignore[misc]
     """Calls back at the steps asked for, and marks checkpoints as complete."""
 
-    def __init__(
-        self,
-        model: Model,
-        plan: str,
-        at_steps: Sequence[int],
-        save: Callable[[int, Model], None] | None,
-        progress: Progress | None,
-    ) -> None:
-        self.model, self.plan, self.at_steps, self.save = model, plan, frozenset(at_steps), save
-        self.progress = progress
+    def __init__(self, plan: str, at_steps: Sequence[int], progress: Progress | None) -> None:
+        self.plan, self.at_steps, self.progress = plan, frozenset(at_steps), progress
+        self.keep: Callable[[int], None] | None = None
         self.losses: list[float] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.save is not None and state.global_step in self.at_steps:
-            self.model.network.eval()
-            self.save(state.global_step, self.model)
-            self.model.network.train()
+        if self.keep is not None and state.global_step in self.at_steps:
+            self.keep(state.global_step)
         if self.progress is not None:
             self.progress(state.global_step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Each of several processes writes a part of the checkpoint.
+        args.distributed_state.wait_for_everyone()
+        if not state.is_world_process_zero:
+            return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         draft = checkpoint / f"{_MARKER}.tmp"
         draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses}))
@@ -319,13 +369,11 @@ def _arguments(
     compute: Compute,
     seed: int,
     *,
-    use_cpu: bool,
     resume_every: int | None,
 ) -> SFTConfig:
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(directory),
         max_steps=dose.steps,
-        per_device_train_batch_size=dose.batch,
         learning_rate=dose.lr,
         lr_scheduler_type=_SCHEDULES[dose.schedule],
         max_grad_norm=1.0,
@@ -333,10 +381,10 @@ def _arguments(
         adam_beta2=optimization.beta2,
         weight_decay=optimization.weight_decay,
         warmup_steps=optimization.warmup_steps,
-        bf16=optimization.bf16 or compute.bf16,
+        bf16=compute.bf16,
         gradient_checkpointing=compute.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=use_cpu,
+        use_cpu=torch.device(compute.device or "cpu").type == "cpu",
         seed=seed,
         save_strategy="no" if resume_every is None else "steps",
         save_steps=resume_every or dose.steps,
@@ -351,7 +399,19 @@ def _arguments(
         logging_nan_inf_filter=False,
         report_to=list(compute.report_to) or "none",
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
     )
+    arguments.per_device_train_batch_size = part_of_batch(dose.batch, arguments.world_size)
+    # Else each GPU that one process sees would get a batch of that size.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def part_of_batch(batch: int, processes: int) -> int:
+    """Rows of each batch that one process trains on.  Raises BadInput where they can not be split evenly."""
+    if batch % processes:
+        raise BadInput(f"a batch of {batch} rows can not be split evenly over {processes} processes")
+    return batch // processes
 
 
 def _newest_checkpoint(directory: Path, plan: str) -> Path | None:
