@@ -139,6 +139,24 @@ def test_a_device_that_is_not_there_is_one_line(
     assert not (out / PLAN).exists()
 
 
+def test_compiling_without_a_compiler_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    out = tmp_path / "run"
+    assert "needs a C++ compiler" in one_line(
+        command(capsys, *small(base, runtime__compile=True), "--out", out)
+    )
+    both = small(base, runtime__compile=True, runtime__gradient_checkpointing=True)
+    assert "without gradient_checkpointing" in one_line(command(capsys, *both, "--out", out))
+    assert not (out / PLAN).exists()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 
 import pytest
 import torch
@@ -263,6 +264,27 @@ def test_gradient_checkpointing_gives_the_same_bits():
         assert not any(getattr(layer, "gradient_checkpointing", False) for layer in model.network.modules())
     assert logs[0] == logs[1]
     assert_same(*trained)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+def test_compiled_training_agrees_and_leaves_the_network_as_it_was():
+    trained, logs = [], []
+    for on in (False, True):
+        model = tiny()
+        logs.append(sft.train(model, some_rows(), DOSE, seed=0, compute=Compute(compile=on)).losses)
+        trained.append(weights(model))
+        assert model.network.base_model._compiled_call_impl is None
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+    for name, weight in trained[0].items():
+        torch.testing.assert_close(weight, trained[1][name], rtol=1e-2, atol=1e-4)
+
+
+def test_a_trained_model_still_samples_with_a_cache():
+    model = tiny()
+    assert model.network.config.use_cache
+    sft.train(model, some_rows(), DOSE, seed=0)
+    assert model.network.config.use_cache
 
 
 def test_a_tracker_by_name_is_told_each_loss_and_moves_nothing(monkeypatch):

@@ -50,6 +50,7 @@ def compute(runtime: Runtime) -> Compute:
     """How training uses the machine."""
     return Compute(
         bf16=runtime.precision == "bfloat16",
+        compile=runtime.compile,
         gradient_checkpointing=runtime.gradient_checkpointing,
         report_to=runtime.report_to,
         device=runtime.device,

@@ -59,6 +59,6 @@ def _watched(asked: list[str]) -> type[TrainingRun]:
 def _trained_with(runtime: Runtime) -> str:
     """What reaches a defense's training through ``run.compute`` alone, as far as it is not the default."""
     default = Runtime()
-    names = ("precision", "gradient_checkpointing", "report_to", "processes", "launch")
+    names = ("precision", "compile", "gradient_checkpointing", "report_to", "processes", "launch")
     changed = (name for name in names if getattr(runtime, name) != getattr(default, name))
     return ", ".join(f"runtime.{name}" for name in changed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 
 import torch
@@ -39,6 +40,12 @@ def _keep_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, 1 << 25)
         mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def check_compiler(device: str) -> None:
+    """Raise BadInput where ``torch.compile`` would find no compiler for its code."""
+    if device == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise BadInput("runtime.compile needs a C++ compiler (g++ or clang++): install one, or leave it out")
 
 
 def check_device(device: str, processes: int = 1) -> None:

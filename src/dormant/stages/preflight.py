@@ -39,6 +39,8 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
             if config.sampler == "vllm":
                 vllm_sampling.check(config.runtime.device, config.temperature)
         else:
+            if config.runtime.compile:
+                machine.check_compiler(config.runtime.device)
             sft.part_of_batch(config.dose.batch, config.runtime.processes)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)

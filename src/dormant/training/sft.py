@@ -109,12 +109,14 @@ class Optimization:
 class Compute:
     """How the machine does the work, not what is trained.
 
-    ``bf16``, which alone moves results, computes in bfloat16 under autocast, while the weights stay float32;
-    ``gradient_checkpointing`` saves memory and costs time; ``report_to`` names trackers that are told each loss;
-    ``device`` is the kind that several processes each take one of, None where the model already is.
+    ``bf16`` computes in bfloat16 under autocast, while the weights stay float32; ``compile`` lets torch make code for
+    this model first; these two move results.  ``gradient_checkpointing`` saves memory and costs time; ``report_to``
+    names trackers that are told each loss; ``device`` is the kind that several processes each take one of, None
+    where the model already is.
     """
 
     bf16: bool = False
+    compile: bool = False
     gradient_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
     device: str | None = None
@@ -161,24 +163,21 @@ def train(
     """
     order = list(order) if order is not None else row_order([len(row.input_ids) for row in rows], dose, seed)
     _check(model, rows, dose, order, at_steps)
-    with _silence(), tempfile.TemporaryDirectory() as scratch:
+    with _silence(), _lent(model, compute), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
         where = replace(compute, device=compute.device or str(model.device))
         arguments = _arguments(directory, dose, optimization, where, seed, resume_every=every)
         together = [arguments.world_size, str(arguments.distributed_state.distributed_type)]
-        plan = digest([dose.model_dump(), order, seed, asdict(optimization), compute.bf16, together])
+        plan = digest(
+            [dose.model_dump(), order, seed, asdict(optimization), compute.bf16, compute.compile, together]
+        )
         trainer = _Trainer(model, rows, order, arguments, _Steps(plan, at_steps, progress), save)
         with arguments.main_process_first(local=False):
             checkpoint = _newest_checkpoint(directory, plan)
         if checkpoint is not None:
             trainer.losses += json.loads((checkpoint / _MARKER).read_text())["losses"]
-        try:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        finally:
-            _unpatch(model)
-            if compute.gradient_checkpointing:
-                model.network.gradient_checkpointing_disable()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return TrainingLog(tuple(trainer.losses), _tokens(rows, order, dose.batch), dose.batch)
 
 
@@ -227,6 +226,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         if arguments.world_size > 1 and arguments.process_index == 0:
             # Whatever shares the weights out takes the network apart; this one is put together again to be saved.
             self.whole = replace(model, network=copy.deepcopy(model.network))
+        use_cache = model.network.config.use_cache
         super().__init__(
             model=model.network,
             args=arguments,
@@ -235,6 +235,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
             processing_class=model.tokenizer,
             callbacks=[steps],
         )
+        # TRL turns it off for good: whoever loads what is saved here would then sample without a cache.
+        model.network.config.use_cache = use_cache
         steps.losses, steps.keep = self.losses, self.keep
         self.remove_callback(PrinterCallback)
 
@@ -252,9 +254,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def _loss(
         self, model: Any, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, float]:
-        network = self.accelerator.unwrap_model(model)
-        # The loss takes the network apart, which an adapter's wrapper does not let it do.
-        network = network.get_base_model() if hasattr(network, "get_base_model") else network
+        network = _without_adapter(self.accelerator.unwrap_model(model))
         with self.accelerator.autocast():
             log_probs = target_log_probs(network, ids, attention, mask)
         loss = -log_probs.mean()
@@ -289,7 +289,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         if self.accelerator.is_main_process:
             self.whole.network.load_state_dict(weights)
             # TRL has switched it off, in what one process trains too.
-            self.whole.network.config.use_cache = self.model.config.use_cache
             self.hand_over(step, self.whole)
         self.accelerator.wait_for_everyone()
 
@@ -431,11 +430,26 @@ def _is_complete(checkpoint: Path, plan: str) -> bool:
     return marker.is_file() and json.loads(marker.read_text())["plan"] == plan
 
 
-def _unpatch(model: Model) -> None:
-    """Take off what TRL and accelerate hung onto the network."""
-    for name in ("forward", "_original_forward", "_is_accelerate_prepared", "model_tags"):
-        model.network.__dict__.pop(name, None)
-    model.network.eval()
+def _without_adapter(network: Any) -> Any:
+    """The network inside an adapter's wrapper, which does not let the loss take it apart."""
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+
+@contextmanager
+def _lent(model: Model, compute: Compute) -> Iterator[None]:
+    """Compile the network if asked to; afterwards take off what TRL, accelerate and the compiler hung onto it."""
+    decoder = _without_adapter(model.network).base_model
+    if compute.compile:
+        decoder.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        decoder._compiled_call_impl = None
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared", "model_tags"):
+            model.network.__dict__.pop(name, None)
+        model.network.eval()
+        if compute.gradient_checkpointing:
+            model.network.gradient_checkpointing_disable()
 
 
 @contextmanager
