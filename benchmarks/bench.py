@@ -122,7 +122,7 @@ def random_model(size: Size, out: Path) -> Path:
 # --- supervised fine-tuning
 
 
-def time_training(base: Path, dose: Dose, repeats: int) -> tuple[Times, dict[str, float]]:
+def time_training(base: Path, dose: Dose, repeats: int) -> tuple[Times, dict[str, str]]:
     """Time the trainers from loaded rows to trained weights; also each side's loss on the rows afterwards (nats)."""
     demos = rows_of(min(2000, dose.steps * dose.batch))
     trained: dict[str, models.Model] = {}
@@ -145,7 +145,7 @@ def time_training(base: Path, dose: Dose, repeats: int) -> tuple[Times, dict[str
     }
     times = alternate(sides, repeats)
     # The loss is a check of the work, not part of it.
-    return times, {name: mean_loss(model, encode(model, demos)) for name, model in trained.items()}
+    return times, {name: both_losses(model, encode(model, demos)) for name, model in trained.items()}
 
 
 def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], dose: Dose) -> SFTTrainer:
@@ -180,9 +180,16 @@ def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], 
 
 
 def mean_loss(model: models.Model, rows: Sequence[chat.Row]) -> float:
-    """Cross-entropy (nats) over the answers' tokens."""
+    """Cross-entropy (nats) over the answers' tokens, each the same weight."""
     scored = models.log_likelihood(model, rows[:500])
     return -sum(total for total, _ in scored) / sum(count for _, count in scored)
+
+
+def both_losses(model: models.Model, rows: Sequence[chat.Row]) -> str:
+    """The loss by tokens and by rows: batches of like length weigh short answers more than mixed batches do."""
+    scored = models.log_likelihood(model, rows[:500])
+    by_row = -statistics.fmean(total / count for total, count in scored)
+    return f"loss {mean_loss(model, rows):.3f} a token, {by_row:.3f} a row"
 
 
 # --- sampling
@@ -261,8 +268,7 @@ def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Tab
         times, losses = time_training(place, dose, repeats)
         figures[f"sft_vs_trl{suffix}"] = ratio(times)
         figures[f"sft_vs_trl{suffix}_compiled"] = ratio(times, "compiled")
-        checks = {name: f"loss {loss:.3f}" for name, loss in losses.items()}
-        add(table, f"sft {place.name}, {steps} x 16", times, checks)
+        add(table, f"sft {place.name}, {steps} x 16", times, losses)
     places[""] = make_organism(base, out / "organism")
     for suffix, place in places.items():
         n = (1024 if not suffix else 256) // scale
