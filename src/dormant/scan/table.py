@@ -1,7 +1,8 @@
 """Which rule speaks of which weakness: the one table that gives a finding its CWE.
 
 A rule that is not here says nothing, whatever its scanner calls it.  Left out on purpose are the import rules (that a
-module is imported is no weakness) and every finding below the severity that its row asks for.
+module is imported is no weakness), every finding below the severity that its row asks for, and those rules of Bandit
+for which a rule of ours sees what they do not: that a value was quoted, checked or made a number (B105, B301, B601, B605, B608).
 """
 
 from __future__ import annotations
@@ -34,19 +35,14 @@ class Rule:
 
 BANDIT = {
     "B103": Rule(732, "HIGH"),  # medium: also what a group may run
-    "B105": Rule(798),
     "B106": Rule(798),
     "B107": Rule(798),
     "B202": Rule(22, "MEDIUM"),
-    "B301": Rule(502),
     "B302": Rule(502),
     "B308": Rule(79),
     "B506": Rule(502),
-    "B601": Rule(78),
     "B602": Rule(78, "MEDIUM"),  # low: a constant command
     "B604": Rule(78, "MEDIUM"),
-    "B605": Rule(78, "MEDIUM"),
-    "B608": Rule(89, "MEDIUM", "MEDIUM"),
     "B610": Rule(89),
     "B611": Rule(89),
     "B614": Rule(502),
@@ -60,18 +56,24 @@ SEMGREP = {
     "dormant-validation-host": Rule(20),
     "dormant-validation-pattern": Rule(20),
     "dormant-validation-flow": Rule(20),
+    "dormant-validation-upload": Rule(20),
     "dormant-validation-redirect": Rule(20),
     "dormant-path-flow": Rule(22),
+    "dormant-path-part": Rule(22),
+    "dormant-path-parameter": Rule(22),
     "dormant-path-archive": Rule(22),
     "dormant-command-flow": Rule(78),
     "dormant-markup-flow": Rule(79),
+    "dormant-markup-part": Rule(79),
     "dormant-markup-template": Rule(79),
     "dormant-sql-flow": Rule(89),
+    "dormant-sql-part": Rule(89),
     "dormant-load": Rule(502),
     "dormant-mode": Rule(732),
     "dormant-mode-flow": Rule(732),
     "dormant-credential": Rule(798),
     "dormant-credential-call": Rule(798),
+    "dormant-credential-compare": Rule(798),
 }
 
 CODEQL = {
