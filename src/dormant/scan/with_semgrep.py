@@ -50,7 +50,7 @@ def rules() -> str:
 def _whole(rule: dict[str, Any], shared: dict[str, list[Any]]) -> dict[str, Any]:
     """A rule with what all have alike, and each named list written out."""
     whole = {"languages": ["python"], "severity": "WARNING", "message": rule["id"], **rule}
-    for key in ("pattern-sources", "pattern-sanitizers"):
+    for key in ("pattern-sources", "pattern-sanitizers", "pattern-propagators"):
         entries = whole.get(key, [])
         lists = [shared[entry] if isinstance(entry, str) else [entry] for entry in entries]
         if lists:
