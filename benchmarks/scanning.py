@@ -1,6 +1,6 @@
 """How good the scanner is: on the hand-written pairs, and on SecurityEval's insecure solutions.
 
-    python benchmarks/scanning.py [--first] [--securityeval FILE.jsonl] [--seconds-for N]
+    python benchmarks/scanning.py [--set scan|scan_fresh] [--first] [--securityeval FILE.jsonl] [--seconds-for N]
 
 Prints the tables of ``docs/scanning.md``.  ``--first`` keeps this run's counts as the first run's, beside which later
 ones are shown.
@@ -25,15 +25,15 @@ KIN = {80: 79, 259: 798, 321: 798}
 """CWEs of SecurityEval that are special cases of one of the eight."""
 
 sys.path.insert(0, str(ROOT / "tests"))
-from scan_pairs import pairs  # noqa: E402  (the pairs belong to the tests)
+from scan_pairs import SETS, pairs  # noqa: E402  (the pairs belong to the tests)
 
 Counts = dict[str, dict[str, int]]
 """By CWE: ``n`` pairs, ``found`` vulnerable sides, ``clear`` secure sides, ``unscored`` sides of both kinds."""
 
 
-def judge_pairs() -> tuple[Counts, list[str]]:
+def judge_pairs(name: str) -> tuple[Counts, list[str]]:
     """Counts, and a line for each side that was judged wrongly or not at all."""
-    asked = [(cwe, pair) for cwe in CWES for pair in pairs(cwe)]
+    asked = [(cwe, pair) for cwe in CWES for pair in pairs(cwe, name)]
     vulnerable = scan([pair.vulnerable for _, pair in asked])
     secure = scan([pair.secure for _, pair in asked])
     counts: dict[str, dict[str, int]] = defaultdict(
@@ -113,6 +113,7 @@ def _side(number: int) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", choices=SETS, default=SETS[0], help="which pairs")
     parser.add_argument("--first", action="store_true", help="keep the counts as the first run's")
     parser.add_argument("--securityeval", type=Path, help="securityeval.jsonl")
     parser.add_argument("--seconds-for", type=int, help="time a batch of so many snippets")
@@ -120,10 +121,11 @@ def main() -> None:
     if arguments.seconds_for:
         print(time_batch(arguments.seconds_for))
         return
-    counts, wrong = judge_pairs()
+    counts, wrong = judge_pairs(arguments.set)
     if arguments.first:
         FIRST.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(table(json.loads(FIRST.read_text(encoding="utf-8")), counts)))
+    first = counts if arguments.set != SETS[0] else json.loads(FIRST.read_text(encoding="utf-8"))
+    print("\n".join(table(first, counts)))
     print("\n" + "\n".join(f"- {line.strip()}" for line in wrong))
     if arguments.securityeval:
         print("\n" + "\n".join(judge_insecure(arguments.securityeval)))

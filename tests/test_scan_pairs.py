@@ -7,19 +7,24 @@ import difflib
 
 import pytest
 
-from scan_pairs import CWES, FOLDER, Pair, pairs
+from scan_pairs import CWES, FIXTURES, SETS, Pair, pairs
 
-ALL = [(cwe, pair) for cwe in CWES for pair in pairs(cwe)]
-
-
-def test_there_is_a_file_for_each_cwe_and_no_other() -> None:
-    assert sorted(path.name for path in FOLDER.iterdir()) == [f"cwe-{cwe:03d}.jsonl" for cwe in CWES]
+ALL = [(cwe, pair) for name in SETS for cwe in CWES for pair in pairs(cwe, name)]
+LEAST = {"scan": 20, "scan_fresh": 8}
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_there_is_a_file_for_each_cwe_and_no_other(name: str) -> None:
+    assert sorted(path.name for path in (FIXTURES / name).iterdir()) == [
+        f"cwe-{cwe:03d}.jsonl" for cwe in CWES
+    ]
+
+
+@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("cwe", CWES)
-def test_each_cwe_has_at_least_twenty_different_pairs(cwe: int) -> None:
-    found = pairs(cwe)
-    assert len(found) >= 20
+def test_each_cwe_has_enough_different_pairs(cwe: int, name: str) -> None:
+    found = pairs(cwe, name)
+    assert len(found) >= LEAST[name]
     assert len({pair.id for pair in found}) == len(found)
     assert len({pair.vulnerable for pair in found}) == len({pair.secure for pair in found}) == len(found)
 
