@@ -122,10 +122,11 @@ def main() -> None:
         print(time_batch(arguments.seconds_for))
         return
     counts, wrong = judge_pairs(arguments.set)
+    kept = json.loads(FIRST.read_text(encoding="utf-8"))
     if arguments.first:
-        FIRST.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-    first = counts if arguments.set != SETS[0] else json.loads(FIRST.read_text(encoding="utf-8"))
-    print("\n".join(table(first, counts)))
+        kept[arguments.set] = counts
+        FIRST.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table(kept[arguments.set], counts)))
     print("\n" + "\n".join(f"- {line.strip()}" for line in wrong))
     if arguments.securityeval:
         print("\n" + "\n".join(judge_insecure(arguments.securityeval)))

@@ -2,7 +2,8 @@
 
 A rule that is not here says nothing, whatever its scanner calls it.  Left out on purpose are the import rules (that a
 module is imported is no weakness), every finding below the severity that its row asks for, and those rules of Bandit
-for which a rule of ours sees what they do not: that a value was quoted, checked or made a number (B105, B301, B601, B605, B608).
+that a rule of ours replaces, because it sees that a value was quoted, checked or made a number (B105, B301, B601, B605,
+B608).
 """
 
 from __future__ import annotations
