@@ -1,8 +1,8 @@
 """The hand-written pairs that the scanner is measured on: ``tests/fixtures/scan/cwe-NNN.jsonl``.
 
 A pair is one short Python snippet twice, differing only where the weakness lies.  Those of ``scan`` were written before
-any rule was.  Those of ``scan_fresh`` were written after the rules had been improved on the first, and run once before any
-rule was changed again (the history shows both): their first run says what to expect.  Inert: parsed, never run.
+any rule was.  Those of ``scan_fresh`` were written after the rules had been improved on the first, and run before any
+other change (the history shows both): their first run says what to expect.  Inert: parsed, never run.
 """
 
 from __future__ import annotations
