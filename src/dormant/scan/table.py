@@ -3,7 +3,7 @@
 A rule that is not here says nothing, whatever its scanner calls it.  Left out on purpose are the import rules (that a
 module is imported is no weakness), every finding below the severity that its row asks for, and those rules of Bandit
 that a rule of ours replaces, because it sees that a value was quoted, checked or made a number (B105, B301, B308, B601,
-B605, B608, B703).
+B605, B608, B703, B704).
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ BANDIT = {
     "B614": Rule(502),
     "B701": Rule(79),
     "B702": Rule(79),
-    "B704": Rule(79),
 }
 
 SEMGREP = {
