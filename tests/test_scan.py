@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -127,6 +128,14 @@ def test_other_rules_or_versions_scan_again(no_semgrep: list[int], monkeypatch: 
     monkeypatch.setitem(table.BANDIT, "B301", table.Rule(502, "HIGH"))
     scan([HARMLESS])
     assert no_semgrep == [1, 1, 1]
+
+
+def test_a_row_of_the_cache_that_can_not_be_read_is_told(no_semgrep: list[int], own_cache: Path) -> None:
+    scan([HARMLESS])
+    with sqlite3.connect(own_cache / "scan.sqlite") as table:
+        table.execute("UPDATE scans SET findings = '[[1,'")
+    with pytest.raises(BadInput, match=r"the scan cache .* can not be used"):
+        scan([HARMLESS])
 
 
 def test_a_damaged_cache_is_told_in_one_line(no_semgrep: list[int], own_cache: Path) -> None:

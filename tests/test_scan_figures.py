@@ -64,7 +64,9 @@ def test_insecure_solutions_are_found_as_published(scanning: ModuleType) -> None
         assert line.rpartition("|")[0].rpartition("|")[0] in PAGE or line in PAGE, line
 
 
-def test_a_thousand_snippets_take_at_most_ten_seconds_on_a_free_machine(scanning: ModuleType) -> None:
+def test_a_thousand_snippets_are_judged_in_seconds(scanning: ModuleType) -> None:
     said = scanning.time_batch(1000)
     assert said.endswith("1000 judged")
-    assert float(said.split(" in ")[1].split(" s")[0]) <= 30, f"{said}; expected: about 7 s on two free cores"
+    assert float(said.split(" in ")[1].split(" s")[0]) <= 30, (
+        f"{said}; expected: below 10 s on two free cores; 30 s leaves room for a busy machine"
+    )

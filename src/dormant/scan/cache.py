@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dormant.artifacts import default_store
@@ -26,7 +26,7 @@ class Cache:
         """The findings of those keys that are known."""
         asked = sorted(set(keys))
         known: dict[str, tuple[Finding, ...]] = {}
-        with closing(self._open()) as table:
+        with self._open() as table:
             for start in range(0, len(asked), AT_ONCE):
                 some = asked[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -40,14 +40,18 @@ class Cache:
             (key, json.dumps([[f.line, f.cwe, f.scanner, f.rule] for f in findings]))
             for key, findings in found.items()
         ]
-        with closing(self._open()) as table, table:
+        with self._open() as table:
             table.executemany("INSERT OR REPLACE INTO scans VALUES (?, ?)", rows)
 
-    def _open(self) -> sqlite3.Connection:
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """The table, made if it is not there; what the disk or SQLite refuses becomes one line."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            table = sqlite3.connect(self.path, timeout=60)
-            table.execute("CREATE TABLE IF NOT EXISTS scans (key TEXT PRIMARY KEY, findings TEXT NOT NULL)")
-        except (OSError, sqlite3.Error) as error:
+            with closing(sqlite3.connect(self.path, timeout=60)) as table, table:
+                table.execute(
+                    "CREATE TABLE IF NOT EXISTS scans (key TEXT PRIMARY KEY, findings TEXT NOT NULL)"
+                )
+                yield table
+        except (OSError, sqlite3.Error, ValueError, TypeError) as error:
             raise BadInput(f"the scan cache {self.path} can not be used ({error}); delete it") from None
-        return table
