@@ -2,7 +2,8 @@
 
 A pair is one short Python snippet twice, differing only where the weakness lies.  Those of ``scan`` were written before
 any rule was.  Those of ``scan_fresh`` were written after the rules had been improved on the first, and run before any
-other change (the history shows both): their first run says what to expect.  Inert: parsed, never run.
+other change; then the rules were improved on these too.  Those of ``scan_last`` were written and run after that, and no
+rule was changed for them (the history shows all this).  Inert: parsed, never run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from dormant.artifacts import read_jsonl
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SETS = ("scan", "scan_fresh")
+SETS = ("scan", "scan_fresh", "scan_last")
 CWES = (20, 22, 78, 79, 89, 502, 732, 798)
 
 
