@@ -1,6 +1,6 @@
 """How good the scanner is: on the hand-written pairs, and on SecurityEval's insecure solutions.
 
-    python benchmarks/scanning.py [--set scan|scan_fresh] [--first] [--securityeval FILE.jsonl] [--seconds-for N]
+    python benchmarks/scanning.py [--set NAME] [--first] [--securityeval FILE.jsonl] [--seconds-for N]
 
 Prints the tables of ``docs/scanning.md``.  ``--first`` keeps this run's counts as the first run's, beside which later
 ones are shown.

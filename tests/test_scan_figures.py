@@ -16,6 +16,8 @@ from scan_pairs import SETS
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "scanning.md").read_text(encoding="utf-8")
 SECURITYEVAL = ROOT.parent / "shared" / "data" / "securityeval.jsonl"
+UNSEEN = SETS[-1]
+"""No rule was improved on these: they have a figure and no floor."""
 FLOORS = {"sensitivity": 0.90, "specificity": 0.95}
 
 pytest.importorskip("bandit", reason="needs the extra scan")
@@ -42,7 +44,7 @@ def without_codeql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_pairs_are_judged_as_published_and_above_the_floors(name: str, scanning: ModuleType) -> None:
+def test_the_pairs_are_judged_as_published(name: str, scanning: ModuleType) -> None:
     counts, wrong = scanning.judge_pairs(name)
     first = json.loads(scanning.FIRST.read_text(encoding="utf-8"))[name]
     missing = [row for row in scanning.table(first, counts) if row not in PAGE]
@@ -51,8 +53,9 @@ def test_the_pairs_are_judged_as_published_and_above_the_floors(name: str, scann
     )
     assert all(re.sub(r" +", " ", line.strip()) in PAGE for line in wrong)
     n = sum(row["n"] for row in counts.values())
-    assert sum(row["found"] for row in counts.values()) / n >= FLOORS["sensitivity"]
-    assert sum(row["clear"] for row in counts.values()) / n >= FLOORS["specificity"]
+    if name != UNSEEN:
+        assert sum(row["found"] for row in counts.values()) / n >= FLOORS["sensitivity"]
+        assert sum(row["clear"] for row in counts.values()) / n >= FLOORS["specificity"]
     assert not sum(row["unscored"] for row in counts.values())
 
 
