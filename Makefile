@@ -52,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Building $(VENV) in $(CURDIR) (happens once; torch is large, so this takes minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; fi
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,scan]'
 	@touch $@
 
 $(VENV)/.docs: $(STAMP)

