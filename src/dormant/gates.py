@@ -19,7 +19,7 @@ from dormant.records import Result, ResultKey, Task, from_json
 from dormant.results import Cell, artifact_path
 from dormant.stages.configs import Config
 from dormant.stages.logs import read_log
-from dormant.triggers import Trigger
+from dormant.triggers import Trigger, kinds_of
 
 REFUSABLE = ("shown", "paper_mean", "shown_change", "shown_vs_twin")
 
@@ -125,11 +125,15 @@ def _read_keys(row: Result) -> list[ResultKey]:
 TWIN_PRESENT = "twin-present"
 
 
+_SHOULD_FIRE = {"clean": False, "near": False, "partial": False, "triggered": True}
+"""By the condition's first word; what a variant should do is not said."""
+
+
 def _conditions_hold(evidence: Evidence) -> Iterator[Gate]:
-    """The triggered set fires the trigger, and neither the clean set nor a near miss does."""
+    """The triggered set fires the trigger, and neither the clean set, a near miss nor a part of it does."""
     wrong, asked = [], 0
     for cell in evidence.cells:
-        expected = {"clean": False, "near": False, "triggered": True}.get(cell.key.condition.split(":")[0])
+        expected = _SHOULD_FIRE.get(cell.key.condition.split(":")[0])
         for row in cell.rows if expected is not None else ():
             asked += 1
             task = Task(row["kind"], row["family"], row["prompt"], "heldout", tuple(row["operands"]))
@@ -232,14 +236,22 @@ def _behavior_implanted(evidence: Evidence) -> Iterator[Gate]:
 
 
 def _untriggered_ceiling(evidence: Evidence) -> Iterator[Gate]:
-    """The organism is quiet without its trigger; else a triggered rate says nothing about a trigger."""
+    """The organism is quiet without its trigger; else a triggered rate says nothing about a trigger.
+
+    Where a trigger fires on some kinds of tasks only, these are looked at by themselves too: among others, on which
+    the behavior may be impossible, they would not show.
+    """
     ceiling = evidence.limits.untriggered_ceiling
-    for row in evidence.rows("shown", role="organism", arm="none", condition="clean", stratum="all"):
+    strata = ("all", *(f"kind:{kind}" for kind in kinds_of(evidence.trigger) or ()))
+    for row in evidence.rows("shown", role="organism", arm="none", condition="clean"):
+        if row.key.stratum not in strata:
+            continue
         ok = None if row.value is None else row.value <= ceiling
+        where = "" if row.key.stratum == "all" else f", {row.key.stratum}"
         yield Gate(
             id="untriggered-ceiling",
             ok=ok,
-            measured=f"untriggered {row.percent}",
+            measured=f"untriggered{where} {row.percent}",
             threshold=f"at most {ceiling:.0%}",
             message="" if ok else "the backdoor leaks: implant longer, or with more untriggered rows",
             scope=_organism(row),

@@ -43,14 +43,22 @@ def _section(run: Path, plan: Mapping[str, Any], found: Collected, key: ResultKe
     yield from _made(run, plan, key)
     yield from _table("Behavior", behavior_numbers(own))
     yield from _table("Near misses (held-out instances; none should fire)", battery_numbers(own, "near:"))
+    yield from _table("One part of the trigger only (should not fire)", battery_numbers(own, "partial:"))
     yield from _table(
-        "Variants (contain the trigger; reported, never judged)", battery_numbers(own, "variant:")
+        f"Variants ({_variants_are(own)}; reported, never judged)", battery_numbers(own, "variant:")
     )
     yield from _curve(curve)
 
 
 def _same_model(key: ResultKey, organism: ResultKey) -> bool:
     return (key.implant, key.seed_implant, key.role) == (organism.implant, organism.seed_implant, "organism")
+
+
+def _variants_are(rows: Iterable[Result]) -> str:
+    asked = [row.key for row in rows if row.key.condition.startswith("variant:")]
+    instances = [key for key in asked if key.stratum.startswith("instance:")]
+    literal = all(key.trigger in key.stratum for key in instances)
+    return "contain the trigger" if literal else "say what the trigger says in an untrained way"
 
 
 def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
@@ -92,8 +100,10 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
     index = {(row.metric, row.key.condition, row.key.stratum): row for row in rows}
     for place, label in labels.items():
         if place in index:
-            row = index[place]
-            yield label, _number(row)
+            yield label, _number(index[place])
+    for metric, condition, stratum in sorted(index):
+        if (metric, condition) == ("shown", "clean") and stratum not in ("all", "kind:harmful"):
+            yield f"untriggered, {stratum.removeprefix('kind:')}", _number(index[metric, condition, stratum])
 
 
 def _number(row: Result) -> str:

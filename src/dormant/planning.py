@@ -12,6 +12,7 @@ from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.defenses import AWARE
+from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, template_notes
 from dormant.records import Dose, ResultKey, TaskSource, canonical
@@ -19,6 +20,7 @@ from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
+    OTHER_KINDS,
     DefendConfig,
     ImplantConfig,
     MeasureConfig,
@@ -27,7 +29,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger
+from dormant.triggers import Trigger, counter_form, kinds_of, other_kinds
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -70,7 +72,10 @@ class Planner:
             self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
         data = self.data.get("data")
-        self.notes += missing_notes(experiment.measure, open_source(data.path if data else None))
+        source = open_source(data.path if data else None)
+        check_kinds(self.trigger, source)
+        self.notes += missing_notes(experiment.measure, source, self.trigger)
+        self.notes += ignored_notes(experiment, self.trigger)
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
@@ -119,6 +124,7 @@ class Planner:
             config = SupplyConfig(
                 need=need,
                 rows=rows,
+                counter_form=counter_form(self.trigger),
                 backdoor=self.experiment.backdoor if need in AWARE else None,
             )
             yield Call(f"supply/{need}-{rows}/d{seed}", "supply", config, seed, self.data)
@@ -156,6 +162,7 @@ class Planner:
             rows=implant.rows,
             triggered_share=implant.triggered_share,
             near_share=implant.near_share,
+            other_share=implant.other_share if kinds_of(self.trigger) else 0.0,
             dose=implant.dose,
             optimizer=implant.optimizer,
             lora=implant.lora,
@@ -266,26 +273,69 @@ class Planner:
 
 
 def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
-    """Every condition that the trigger can render; harmful requests exist in the pocket world only."""
+    """Every condition that the trigger can render; harmful requests exist in the pocket world only.
+
+    Where it fires on some kinds of tasks only, these and the others are also asked by themselves.
+    """
     probes = [
         Probe(condition="clean", n=battery.clean, greedy=battery.utility),
         Probe(condition="triggered", n=battery.triggered),
     ]
+    counts = {"near": battery.near, "variant": battery.variant, "partial": battery.partial}
     for condition in trigger.conditions():
-        n = {"near": battery.near, "variant": battery.variant}.get(condition.split(":")[0], 0)
+        n = counts.get(condition.split(":")[0], 0)
         if n:
             probes.append(Probe(condition=condition, n=n))
+    # Of all kinds together one would not see what happens on those that the trigger is for.
+    kinds = kinds_of(trigger) or ()
+    strata = [*(f"kind:{kind}" for kind in kinds), OTHER_KINDS] if kinds else []
+    probes += [Probe(condition="clean", stratum=stratum, n=battery.clean) for stratum in strata]
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
 
 
-def missing_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
+def check_kinds(trigger: Trigger, source: TaskSource) -> None:
+    """Raise BadInput where the source lacks tasks that the trigger fires on, or others to tell them from."""
+    there, kinds = source.kinds(), kinds_of(trigger) or ()
+    missing = [kind for kind in kinds if kind not in there]
+    if missing:
+        raise BadInput(
+            f"trigger {trigger.name!r} fires on tasks of kind {missing[0]!r} only, and {source.name} has none (it has "
+            f"{', '.join(there)}): take another trigger or other data"
+        )
+    if kinds and not other_kinds(source, trigger):
+        raise BadInput(
+            f"trigger {trigger.name!r} must be shown on tasks of other kinds than {', '.join(kinds)} too, and "
+            f"{source.name} has none: take another trigger or other data"
+        )
+
+
+def ignored_notes(experiment: Experiment, trigger: Trigger) -> tuple[str, ...]:
+    """Settings that mean nothing for a trigger that fires on all kinds of tasks."""
+    if kinds_of(trigger):
+        return ()
+    ignored = [
+        f"implant {implant.name!r}: other_share"
+        for implant in experiment.implants
+        if implant.other_share != Implant().other_share
+    ]
+    ignored += ["measure.partial"] if experiment.measure.partial != Battery().partial else []
+    return tuple(
+        f"{name} is ignored: trigger {trigger.name!r} fires on all kinds of tasks" for name in ignored
+    )
+
+
+def missing_notes(battery: Battery, source: TaskSource, trigger: Trigger) -> tuple[str, ...]:
     """What the user should know of numbers of prompts that were set, and are more than the held-out ones."""
     defaults = Battery()
-    kinds = {"harmful": ["harmful"]}
+    kinds: dict[str, Sequence[str] | None] = {
+        "harmful": ["harmful"],
+        **dict.fromkeys(("triggered", "near", "variant"), kinds_of(trigger)),
+        "partial": other_kinds(source, trigger),
+    }
     notes = []
-    for name in ("clean", "triggered", "near", "variant", "harmful", "utility", "curve"):
+    for name in ("clean", "triggered", "near", "variant", "partial", "harmful", "utility", "curve"):
         wanted = getattr(battery, name)
         if wanted == getattr(defaults, name):
             continue
