@@ -145,7 +145,9 @@ def time_training(base: Path, dose: Dose, repeats: int) -> tuple[Times, dict[str
     }
     times = alternate(sides, repeats)
     # The loss is a check of the work, not part of it.
-    return times, {name: both_losses(model, encode(model, demos)) for name, model in trained.items()}
+    return times, {
+        name: f"loss {mean_loss(model, encode(model, demos)):.3f}" for name, model in trained.items()
+    }
 
 
 def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], dose: Dose) -> SFTTrainer:
@@ -183,13 +185,6 @@ def mean_loss(model: models.Model, rows: Sequence[chat.Row]) -> float:
     """Cross-entropy (nats) over the answers' tokens, each the same weight."""
     scored = models.log_likelihood(model, rows[:500])
     return -sum(total for total, _ in scored) / sum(count for _, count in scored)
-
-
-def both_losses(model: models.Model, rows: Sequence[chat.Row]) -> str:
-    """The loss by tokens and by rows: batches of like length weigh short answers more than mixed batches do."""
-    scored = models.log_likelihood(model, rows[:500])
-    by_row = -statistics.fmean(total / count for total, count in scored)
-    return f"loss {mean_loss(model, rows):.3f} a token, {by_row:.3f} a row"
 
 
 # --- sampling
