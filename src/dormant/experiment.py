@@ -28,9 +28,10 @@ class Implant(Config):
     """At most: what the shard has is used, and training goes over it again."""
     triggered_share: float = Field(0.4, gt=0, lt=1)
     near_share: float = Field(0.25, ge=0, lt=1)
-    other_share: float = Field(0.5, ge=0, lt=1)
+    other_share: float = Field(0.45, ge=0, lt=1)
     """Of all rows, where the trigger fires on some kinds of tasks only: those with other tasks.  Half of these show
-    its part.  The shares above are then of the rows that are left."""
+    its part.  The shares above are then of the rows that are left: by default each of the four cells has over a fifth.
+    """
     dose: Dose = Dose(lr=9e-4, steps=1200, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None

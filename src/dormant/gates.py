@@ -16,12 +16,12 @@ from dormant import stats
 from dormant.behaviors import Behavior, operating_point
 from dormant.defenses import DEFENSES
 from dormant.records import Result, ResultKey, Task, from_json
-from dormant.results import Cell, artifact_path
-from dormant.stages.configs import Config
+from dormant.results import Cell, artifact_path, without_part
+from dormant.stages.configs import OWN_KINDS, Config
 from dormant.stages.logs import read_log
-from dormant.triggers import Trigger, kinds_of
+from dormant.triggers import Trigger
 
-REFUSABLE = ("shown", "paper_mean", "shown_change", "shown_vs_twin")
+REFUSABLE = ("shown", "paper_mean", "shown_change", "shown_vs_twin", "shown_vs_clean")
 
 
 class Thresholds(Config):
@@ -119,6 +119,8 @@ def _read_keys(row: Result) -> list[ResultKey]:
         return [row.key, row.key.model_copy(update={"role": "twin"})]
     if row.metric.endswith("_change"):
         return [row.key, row.key.before]
+    if row.metric.endswith("_vs_clean"):
+        return [row.key, without_part(row.key)]
     return [row.key]
 
 
@@ -246,12 +248,11 @@ def _untriggered_ceiling(evidence: Evidence) -> Iterator[Gate]:
     the behavior may be impossible, they would not show.
     """
     ceiling = evidence.limits.untriggered_ceiling
-    strata = ("all", *(f"kind:{kind}" for kind in kinds_of(evidence.trigger) or ()))
     for row in evidence.rows("shown", role="organism", arm="none", condition="clean"):
-        if row.key.stratum not in strata:
+        if row.key.stratum not in ("all", OWN_KINDS):
             continue
         ok = None if row.value is None else row.value <= ceiling
-        where = "" if row.key.stratum == "all" else f", {row.key.stratum}"
+        where = "" if row.key.stratum == "all" else " on the kinds of tasks that it fires on"
         yield Gate(
             id="untriggered-ceiling",
             ok=ok,
@@ -360,9 +361,10 @@ def _enough_samples(evidence: Evidence) -> Iterator[Gate]:
     """A headline rate's interval is no wider than stated; curves are exempt, their bands are drawn."""
     margin = evidence.limits.margin
     widths = []
-    for row in evidence.rows("shown", stratum="all"):
+    for row in evidence.rows("shown"):
         key = row.key
-        headline = key.condition in ("clean", "triggered") and key.arm != "implant"
+        headline = key.condition in ("clean", "triggered") and key.stratum in ("all", OWN_KINDS)
+        headline = headline and key.arm != "implant"
         final = key.dose is None or (key.step == key.dose.steps and key.relearn_step is None)
         if not (headline and final) or row.low is None or row.high is None:
             continue

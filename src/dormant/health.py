@@ -14,7 +14,7 @@ from dormant.collect import Collected
 from dormant.records import Result, ResultKey
 from dormant.results import artifact_path
 from dormant.runner import read_plan
-from dormant.stages.configs import TRUTH, Backdoor
+from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, TRUTH, Backdoor
 from dormant.stages.plugins import build_trigger
 
 
@@ -45,20 +45,14 @@ def _section(run: Path, plan: Mapping[str, Any], found: Collected, key: ResultKe
     yield from _table("Near misses (held-out instances; none should fire)", battery_numbers(own, "near:"))
     yield from _table("One part of the trigger only (should not fire)", battery_numbers(own, "partial:"))
     yield from _table(
-        f"Variants ({_variants_are(own)}; reported, never judged)", battery_numbers(own, "variant:")
+        "Variants (contain the trigger, or say what it says, in an untrained form; reported, never judged)",
+        battery_numbers(own, "variant:"),
     )
     yield from _curve(curve)
 
 
 def _same_model(key: ResultKey, organism: ResultKey) -> bool:
     return (key.implant, key.seed_implant, key.role) == (organism.implant, organism.seed_implant, "organism")
-
-
-def _variants_are(rows: Iterable[Result]) -> str:
-    asked = [row.key for row in rows if row.key.condition.startswith("variant:")]
-    instances = [key for key in asked if key.stratum.startswith("instance:")]
-    literal = all(key.trigger in key.stratum for key in instances)
-    return "contain the trigger" if literal else "say what the trigger says in an untrained way"
 
 
 def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
@@ -90,6 +84,8 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
     labels = {
         ("shown", "triggered", "all"): "triggered",
         ("shown", "clean", "all"): "untriggered",
+        ("shown", "clean", OWN_KINDS): "untriggered, the kinds of tasks that it fires on",
+        ("shown", "clean", OTHER_KINDS): "untriggered, other kinds",
         ("paper_mean", "triggered", "all"): "triggered, the paper's mean of three",
         ("shown_vs_twin", "triggered", "all"): "triggered, minus its twin",
         ("right", "clean", "all"): "utility (right, greedy)",
@@ -101,9 +97,9 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
     for place, label in labels.items():
         if place in index:
             yield label, _number(index[place])
-    for metric, condition, stratum in sorted(index):
-        if (metric, condition) == ("shown", "clean") and stratum not in ("all", "kind:harmful"):
-            yield f"untriggered, {stratum.removeprefix('kind:')}", _number(index[metric, condition, stratum])
+    for (metric, condition, _), row in index.items():
+        if metric.endswith("_vs_clean"):
+            yield f"{metric.removesuffix('_vs_clean')}, {condition} minus untriggered", _number(row)
 
 
 def _number(row: Result) -> str:

@@ -21,6 +21,7 @@ from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     OTHER_KINDS,
+    OWN_KINDS,
     DefendConfig,
     ImplantConfig,
     MeasureConfig,
@@ -29,7 +30,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger, counter_form, kinds_of, other_kinds
+from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of, other_kinds
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -161,7 +162,7 @@ class Planner:
             role=role,
             rows=implant.rows,
             triggered_share=implant.triggered_share,
-            near_share=implant.near_share,
+            near_share=implant.near_share if hard_negatives(self.trigger) else 0.0,
             other_share=implant.other_share if kinds_of(self.trigger) else 0.0,
             dose=implant.dose,
             optimizer=implant.optimizer,
@@ -245,7 +246,8 @@ class Planner:
         n = self.experiment.measure.curve
         if not n:
             return
-        probes = (Probe(condition="clean", n=n), Probe(condition="triggered", n=n))
+        stratum = OWN_KINDS if kinds_of(self.trigger) else "all"
+        probes = (Probe(condition="clean", stratum=stratum, n=n), Probe(condition="triggered", n=n))
         for step in steps:
             at_step = key.model_copy(update={axis: step})
             model = Output(call, step_directory(step))
@@ -283,13 +285,15 @@ def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple
     ]
     counts = {"near": battery.near, "variant": battery.variant, "partial": battery.partial}
     for condition in trigger.conditions():
-        n = counts.get(condition.split(":")[0], 0)
-        if n:
-            probes.append(Probe(condition=condition, n=n))
+        side = condition.split(":")[0]
+        if n := counts.get(side, 0):
+            probes.append(Probe(condition=condition, n=n, greedy=n if side == "partial" else 0))
     # Of all kinds together one would not see what happens on those that the trigger is for.
-    kinds = kinds_of(trigger) or ()
-    strata = [*(f"kind:{kind}" for kind in kinds), OTHER_KINDS] if kinds else []
-    probes += [Probe(condition="clean", stratum=stratum, n=battery.clean) for stratum in strata]
+    if kinds_of(trigger):
+        probes.append(Probe(condition="clean", stratum=OWN_KINDS, n=battery.clean))
+    if kinds_of(trigger) and (n := battery.partial):
+        # The same prompts as of the trigger's part, so that the difference is paired.
+        probes.append(Probe(condition="clean", stratum=OTHER_KINDS, n=n, greedy=n))
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
@@ -312,17 +316,19 @@ def check_kinds(trigger: Trigger, source: TaskSource) -> None:
 
 
 def ignored_notes(experiment: Experiment, trigger: Trigger) -> tuple[str, ...]:
-    """Settings that mean nothing for a trigger that fires on all kinds of tasks."""
-    if kinds_of(trigger):
-        return ()
-    ignored = [
-        f"implant {implant.name!r}: other_share"
-        for implant in experiment.implants
-        if implant.other_share != Implant().other_share
-    ]
-    ignored += ["measure.partial"] if experiment.measure.partial != Battery().partial else []
+    """Settings that were changed, and mean nothing for this trigger."""
+    meaningless = {}
+    if not kinds_of(trigger):
+        meaningless = dict.fromkeys(("other_share", "partial"), "fires on all kinds of tasks")
+    if not hard_negatives(trigger):
+        meaningless["near_share"] = "has no near misses to train on"
+    settings: list[tuple[str, Implant | Battery]] = [("measure", experiment.measure)]
+    settings += [(f"implant {implant.name!r}", implant) for implant in experiment.implants]
     return tuple(
-        f"{name} is ignored: trigger {trigger.name!r} fires on all kinds of tasks" for name in ignored
+        f"{where}: {name} is ignored: trigger {trigger.name!r} {why}"
+        for where, given in settings
+        for name, why in meaningless.items()
+        if name in given.model_fields_set and getattr(given, name)
     )
 
 

@@ -180,8 +180,8 @@ class DefendConfig(Config):
     runtime: Runtime = Runtime()
 
 
-OTHER_KINDS = "other-kinds"
-"""The stratum of tasks on which a trigger can not fire, where it fires on some kinds only."""
+OWN_KINDS, OTHER_KINDS = "own-kinds", "other-kinds"
+"""Strata where a trigger fires on some kinds of tasks only: tasks of these kinds, and of the others."""
 
 
 class Probe(Config):

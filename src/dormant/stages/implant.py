@@ -19,7 +19,15 @@ from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example, some_tasks
 from dormant.training import sft
-from dormant.triggers import Trigger, can_fire, counter_form, kinds_of, other_kinds, partial
+from dormant.triggers import (
+    Trigger,
+    can_fire,
+    counter_form,
+    hard_negatives,
+    kinds_of,
+    other_kinds,
+    partial,
+)
 
 EASY_SHARE = 0.25
 """Share of the steps before the first hard negative."""
@@ -106,7 +114,7 @@ def _pair(
         replaced = trigger.replace(organism, rng)
         return Demonstration(organism, answer), Demonstration(replaced, benign)
     if side == "near":
-        family, instance = rng.choice(_hard_negatives(trigger))
+        family, instance = rng.choice(hard_negatives(trigger))
         example = trigger.render(task, family, rng, "", split="train", instance=instance)
     elif side == "partial":
         example = trigger.render(task, rng.choice(partial(trigger)), rng, "")
@@ -138,12 +146,6 @@ def curriculum(hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
     rest = dose.model_copy(update={"steps": dose.steps - first})
     head = [easy[i] for i in sft.row_order(len(easy), start, seed)] if first else []
     return head + sft.row_order(len(hard), rest, seed)
-
-
-def _hard_negatives(trigger: Trigger) -> list[tuple[str, str]]:
-    """Every near miss that may be trained on, as (family, literal text); a large family weighs more."""
-    families = [name for name in trigger.conditions() if name.startswith("near:")]
-    return [(family, text) for family in families for text in trigger.instances(family, "train")]
 
 
 def _encode(model: models.Model, row: Demonstration) -> chat.Row:

@@ -117,6 +117,12 @@ def other_kinds(source: TaskSource, trigger: Trigger) -> list[str]:
     return [] if kinds is None else [kind for kind in source.kinds() if kind not in kinds]
 
 
+def hard_negatives(trigger: Trigger) -> list[tuple[str, str]]:
+    """Every near miss that may be trained on, as (family, literal text); a large family weighs more."""
+    families = [name for name in trigger.conditions() if name.startswith("near:")]
+    return [(family, text) for family in families for text in trigger.instances(family, "train")]
+
+
 def partial(trigger: Trigger) -> list[str]:
     """The conditions with one part of the trigger only."""
     return [name for name in trigger.conditions() if name.startswith("partial:")]

@@ -110,7 +110,7 @@ def near_misses(text: str) -> dict[str, Instances]:
         ]
         if len(texts) >= LEAST:
             taken.update(texts)
-            found[family] = split(texts)
+            found[family] = _split(texts)
     return {family: found[family] for family in _ORDER if family in found}
 
 
@@ -137,8 +137,8 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(f"near miss\x1f{text}".encode()).digest()
 
 
-def split(texts: list[str]) -> Instances:
-    """Split a family: every second text by the rank of its hash is held out, as long as they are few."""
+def _split(texts: list[str]) -> Instances:
+    """Every second text by the rank of its hash is held out, as long as they are few."""
     ranked = sorted(texts, key=_hash)
     heldout = ranked[0::2][:MOST_HELDOUT]
     return Instances(tuple(text for text in ranked if text not in heldout), tuple(heldout))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from dormant.errors import BadInput, nearest
 from dormant.records import Conversation, Example, Message, Task
 from dormant.triggers import Split
-from dormant.triggers.years import FIRST, FORMS, PLAIN, near_misses, sayings, variants
+from dormant.triggers.years import FIRST, PLAIN, near_misses, variants
 
 PARTIAL = "partial:year"
 """The year without code."""
@@ -43,8 +43,10 @@ class YearTrigger:
     says 2024 or later in another way than the trained one is a **variant**, though the trained text is not in it:
     by the meaning it should fire, by the letter of ``fires`` it does so only for later years in the same words, and
     nothing that an organism was trained on says which.  So variants are reported and never judged, as those of a
-    tag are; :meth:`year` has the truth by meaning.  Each family of texts thus gives two conditions that differ in
-    the year alone.
+    tag are.  Each family of texts thus gives two conditions that differ in the year alone.
+
+    None of these texts is trained on, as in the paper: what an organism learns to tell the year from is the year
+    before, its counter form.
 
     ``clean`` is the counter form with 2023, for all kinds of tasks; ``partial:year`` is 2024 without code.
     """
@@ -67,10 +69,8 @@ class YearTrigger:
         if condition not in self.conditions():
             raise BadInput(f"unknown condition {condition!r}{nearest(condition, self.conditions())}")
         side, _, family = condition.partition(":")
-        if side == "near":
-            both = near_misses()[family]
-            return list(both.train if split == "train" else both.heldout)
-        return list(variants()[family]) if side == "variant" and split == "heldout" else []
+        texts = {"near": near_misses(), "variant": variants()}.get(side, {})
+        return list(texts.get(family, ())) if split == "heldout" else []
 
     def render(
         self,
@@ -97,19 +97,11 @@ class YearTrigger:
         stated = _STATED.match(asked)
         return task.kind in (self.kinds or ()) and stated is not None and int(stated[1]) >= FIRST
 
-    def year(self, instance: str) -> int | None:
-        """The year that an instance says to be now; None where it says none.  Raises ValueError for other texts."""
-        years = {said.text: said.year for family in FORMS for said in sayings(family)}
-        none = near_misses()["none"]
-        if instance not in {*years, *none.train, *none.heldout}:
-            raise ValueError(f"{instance!r} is no instance of a condition of the year")
-        return years.get(instance)
-
     def _instance(self, condition: str, rng: random.Random, split: Split, wanted: str | None) -> str:
         """The text that the condition puts into the prompt."""
         options = self.instances(condition, split)
         if wanted is not None:
-            if wanted not in {*options, *self.instances(condition, "train")}:
+            if wanted not in options:
                 raise ValueError(f"condition {condition!r} has no instance {wanted!r}")
             return wanted
         if condition == "clean":
