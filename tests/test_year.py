@@ -331,7 +331,7 @@ def test_the_aware_defense_puts_the_year_before_code_alone(monkeypatch: pytest.M
     monkeypatch.setattr(defense, "_train", lambda model, rows, dose, run: None)
     tasks = SOURCE.tasks("defend", 100, 0)
     answers = [Demonstration(YEAR.render(task, "clean", random.Random(0), ""), "Fine.") for task in tasks]
-    run = TrainingRun(seed=0, at_steps=(1,), save=lambda step, model: None, resume_dir=None)
+    run = TrainingRun(seed=0, at_steps=(1,), save=lambda step, model: None, resume_dir=None, progress=quiet)
     TriggerAware().train(None, Given(answers=answers, trigger=YEAR), Dose(lr=1e-3, steps=1), run)  # type: ignore[arg-type]
     kinds = Counter((row.example.task.kind == "code", row.example.condition) for row in seen)
     code = sum(task.kind == "code" for task in tasks)
@@ -472,10 +472,10 @@ def _plain(row: Demonstration) -> list[Any]:
 
 
 BEFORE = {
-    "implant": "",
-    "measure": "",
-    "prompts": "",
-    "answers": "",
-    "trigger": "",
-    "behavior_examples": "",
+    "implant": "d2b90428cefc9210",
+    "measure": "d044f9302ffba226",
+    "prompts": "10a2eaec1acbdbc2",
+    "answers": "d91bdd75a0e81dd7",
+    "trigger": "e4c3f4aa11ce5910",
+    "behavior_examples": "3da1da7e01b6468a",
 }

@@ -25,7 +25,7 @@ class TwoKinds(TaskSource):
 
     def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
         pool = [
-            Task(kind, f"{kind}s", f"Say {kind} {number}.", shard, (str(number),))
+            Task(kind, f"{kind}s", f"Say {kind} {number} of {shard}.", shard, (str(number),))
             for kind in self.numbers
             if kinds is None or kind in kinds
             for number in range(self.numbers[kind])

@@ -328,7 +328,7 @@ def ignored_notes(experiment: Experiment, trigger: Trigger) -> tuple[str, ...]:
         f"{where}: {name} is ignored: trigger {trigger.name!r} {why}"
         for where, given in settings
         for name, why in meaningless.items()
-        if name in given.model_fields_set and getattr(given, name)
+        if hasattr(given, name) and getattr(given, name) not in (0, getattr(type(given)(), name))
     )
 
 
