@@ -115,10 +115,9 @@ def measure_plan(
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
     build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
     trigger = build_trigger(backdoor.trigger)
-    probes = battery_probes(battery, trigger, pocket=data is None)
     config = MeasureConfig(
         backdoor=backdoor,
-        probes=probes,
+        probes=battery_probes(battery, trigger, pocket=data is None),
         temperature=battery.temperature,
         max_new_tokens=battery.max_new_tokens,
         batch=battery.batch,
