@@ -2,9 +2,10 @@
 
 Both sides train or sample the same model on the same rows with two threads.  "Stock" is the pinned library with its
 default settings, except for what decides the result: batch size, steps, optimizer, learning rate, precision and
-sequence limit; logging, saving and gradient checkpointing are off.  Each side is run once to warm up, then they
-take turns five times; a ratio is stock's median time over ours.  ``_compiled`` is ours with ``runtime.compile``,
-whose compiling falls into the warm-up.  The last line is one JSON object.
+sequence limit; logging, saving and gradient checkpointing are off.  Each side has a process of its own, ours set up
+as those of a run are.  Each is run once to warm up, then they take turns three times; a ratio is stock's median time
+over ours.  ``_compiled`` is ours with ``runtime.compile``, whose compiling falls into the warm-up.  The last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +40,9 @@ from dormant.pocket import SIZES, PocketWorld
 from dormant.pocket.bases import TOKENIZER, shipped_bases
 from dormant.pocket.sizes import Size
 from dormant.records import Demonstration, Dose, Message, rng_for, to_json
-from dormant.stages.configs import Backdoor, ImplantConfig
+from dormant.stages.configs import Backdoor, ImplantConfig, Runtime
 from dormant.stages.implant import demonstrations
+from dormant.stages.machine import prepare
 from dormant.training import sft
 
 THREADS = 2
@@ -54,23 +59,38 @@ LARGER = {
 Times = dict[str, list[float]]
 """Seconds of each side, in the order in which they ran."""
 
+Side = Callable[[bool], tuple[float, Any]]
+"""Does the work once: its seconds, and if asked for what it came to, which is not part of them."""
+
 
 def ratio(times: Times, side: str = "ours") -> float:
     """Stock's median over this side's: above 1, it is faster than stock."""
     return round(statistics.median(times["stock"]) / statistics.median(times[side]), 2)
 
 
-def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> Times:
-    """Warm all sides up, then time them in turn."""
+def alternate(sides: dict[str, Side], repeats: int) -> tuple[Times, dict[str, Any]]:
+    """Warm all sides up, then time them in turn; also what each came to."""
     times: Times = {name: [] for name in sides}
-    for side in sides.values():
-        side()
-    for _ in range(repeats):
-        for name, side in sides.items():
-            started = time.perf_counter()
-            side()
-            times[name].append(time.perf_counter() - started)
-    return times
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(process(name)) for name in sides}
+        checks = {name: processes[name].submit(side, True).result()[1] for name, side in sides.items()}
+        for _ in range(repeats):
+            for name, side in sides.items():
+                times[name].append(processes[name].submit(side, False).result()[0])
+    return times, checks
+
+
+def process(side: str) -> ProcessPoolExecutor:
+    """One process for one side."""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=set_up, initargs=(side,))
+
+
+def set_up(side: str) -> None:
+    """What is done before the first line of work."""
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(THREADS)
+    if side != "stock":
+        prepare(Runtime(threads=THREADS))
 
 
 def rows_of(n: int) -> list[Demonstration]:
@@ -122,32 +142,40 @@ def random_model(size: Size, out: Path) -> Path:
 # --- supervised fine-tuning
 
 
-def time_training(base: Path, dose: Dose, repeats: int) -> tuple[Times, dict[str, str]]:
-    """Time the trainers from loaded rows to trained weights; also each side's loss on the rows afterwards (nats)."""
-    demos = rows_of(min(2000, dose.steps * dose.batch))
-    trained: dict[str, models.Model] = {}
-
-    def ours(name: str, compute: sft.Compute) -> None:
-        model = models.load(base)
-        sft.train(model, encode(model, demos), dose, seed=0, compute=compute)
-        trained[name] = model
-
-    def stock() -> None:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        network = AutoModelForCausalLM.from_pretrained(base)
-        stock_trainer(network, tokenizer, demos, dose).train()
-        trained["stock"] = models.Model(network.eval(), tokenizer)
-
-    sides = {
-        "ours": partial(ours, "ours", sft.Compute()),
-        "compiled": partial(ours, "compiled", sft.Compute(compile=True)),
-        "stock": stock,
+def training(base: Path, dose: Dose) -> dict[str, Side]:
+    """The trainers, from loaded rows to trained weights; what they come to is the loss on the rows (nats)."""
+    return {
+        "ours": partial(train_ours, base, dose, sft.Compute()),
+        "compiled": partial(train_ours, base, dose, sft.Compute(compile=True)),
+        "stock": partial(train_stock, base, dose),
     }
-    times = alternate(sides, repeats)
-    # The loss is a check of the work, not part of it.
-    return times, {
-        name: f"loss {mean_loss(model, encode(model, demos)):.3f}" for name, model in trained.items()
-    }
+
+
+def train_ours(base: Path, dose: Dose, compute: sft.Compute, check: bool) -> tuple[float, float | None]:
+    """Load, tokenize, train."""
+    demos = rows_to_train(dose)
+    started = time.perf_counter()
+    model = models.load(base)
+    sft.train(model, encode(model, demos), dose, seed=0, compute=compute)
+    seconds = time.perf_counter() - started
+    return seconds, mean_loss(model, encode(model, demos)) if check else None
+
+
+def train_stock(base: Path, dose: Dose, check: bool) -> tuple[float, float | None]:
+    """The same with TRL alone."""
+    demos = rows_to_train(dose)
+    started = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    network = AutoModelForCausalLM.from_pretrained(base)
+    stock_trainer(network, tokenizer, demos, dose).train()
+    seconds = time.perf_counter() - started
+    model = models.Model(network.eval(), tokenizer)
+    return seconds, mean_loss(model, encode(model, demos)) if check else None
+
+
+@cache
+def rows_to_train(dose: Dose) -> list[Demonstration]:
+    return rows_of(min(2000, dose.steps * dose.batch))
 
 
 def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], dose: Dose) -> SFTTrainer:
@@ -202,26 +230,41 @@ def prompts_of(tokenizer: Any, n: int) -> list[list[int]]:
     return [chat.encode_prompt(tokenizer, row.example.messages) for row in mixed]
 
 
-def time_sampling(place: Path, n: int, repeats: int) -> tuple[Times, dict[str, stats.Estimate]]:
-    """Time both samplers over the same prompts; also how often each side's answers show the behavior."""
+def answering(place: Path, n: int) -> dict[str, Side]:
+    """Both samplers, over the same prompts; what they come to is how often the answers show the behavior."""
+    return {"ours": partial(sample_ours, place, n), "stock": partial(sample_stock, place, n)}
+
+
+def sample_ours(place: Path, n: int, check: bool) -> tuple[float, stats.Estimate]:
+    """Sample with the package's own function."""
+    model, prompts = ready(place, n)
+    started = time.perf_counter()
+    found = sampling.sample(model, prompts, [str(i) for i in range(n)], max_new_tokens=NEW_TOKENS)
+    return time.perf_counter() - started, shown([answer.text for answer in found])
+
+
+def sample_stock(place: Path, n: int, check: bool) -> tuple[float, stats.Estimate]:
+    """Sample with ``generate``, from the model as ``from_pretrained`` loads it."""
+    model, prompts = ready(place, n)
+    network = stock_network(place)
+    started = time.perf_counter()
+    texts = stock_sample(network, model.tokenizer, prompts)
+    return time.perf_counter() - started, shown(texts)
+
+
+@cache
+def ready(place: Path, n: int) -> tuple[models.Model, list[list[int]]]:
     model = models.load(place)
-    prompts = prompts_of(model.tokenizer, n)
-    stock_model = AutoModelForCausalLM.from_pretrained(place).eval()
-    answers: dict[str, list[str]] = {}
+    return model, prompts_of(model.tokenizer, n)
 
-    def ours() -> None:
-        keys = [str(i) for i in range(n)]
-        found = sampling.sample(model, prompts, keys, max_new_tokens=NEW_TOKENS)
-        answers["ours"] = [answer.text for answer in found]
 
-    def stock() -> None:
-        answers["stock"] = stock_sample(stock_model, model.tokenizer, prompts)
+@cache
+def stock_network(place: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(place).eval()
 
-    times = alternate({"ours": ours, "stock": stock}, repeats)
-    return times, {
-        name: stats.proportion(sum(PAYLOAD in text.lower() for text in texts), n)
-        for name, texts in answers.items()
-    }
+
+def shown(texts: Sequence[str]) -> stats.Estimate:
+    return stats.proportion(sum(PAYLOAD in text.lower() for text in texts), len(texts))
 
 
 @torch.inference_mode()
@@ -260,14 +303,15 @@ def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Tab
     for suffix, place in places.items():
         steps = 200 // scale if not suffix else 12
         dose = Dose(lr=1e-3 if not suffix else 1e-4, steps=steps, batch=16, schedule="linear")
-        times, losses = time_training(place, dose, repeats)
+        times, losses = alternate(training(place, dose), repeats)
         figures[f"sft_vs_trl{suffix}"] = ratio(times)
         figures[f"sft_vs_trl{suffix}_compiled"] = ratio(times, "compiled")
-        add(table, f"sft {place.name}, {steps} x 16", times, losses)
+        checks = {name: f"loss {loss:.3f}" for name, loss in losses.items()}
+        add(table, f"sft {place.name}, {steps} x 16", times, checks)
     places[""] = make_organism(base, out / "organism")
     for suffix, place in places.items():
         n = (1024 if not suffix else 256) // scale
-        times, rates = time_sampling(place, n, repeats)
+        times, rates = alternate(answering(place, n), repeats)
         figures[f"sampling_vs_generate{suffix}"] = ratio(times)
         checks = {name: f"shown {r.value:.1%} [{r.low:.1%}, {r.high:.1%}]" for name, r in rates.items()}
         add(table, f"sampling {place.name}, n={n}", times, checks)
@@ -284,7 +328,7 @@ def add(table: Table, what: str, times: Times, checks: dict[str, str]) -> None:
 def main() -> None:
     """Print the table, then the ratios as one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a tenth of the work: does it still run?")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
