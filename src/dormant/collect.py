@@ -22,7 +22,7 @@ from dormant.records import Dose, Result, canonical
 from dormant.results import Cell, artifact_path, differences, load_cells, rates
 from dormant.runner import read_plan
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Backdoor
+from dormant.stages.configs import OWN_KINDS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.verdicts import Verdict, judge
 
@@ -54,7 +54,7 @@ class Collected:
 
     def _is_headline(self, row: Result) -> bool:
         key = row.key
-        if (row.metric, key.role, key.stratum) != ("shown", "organism", "all"):
+        if (row.metric, key.role) != ("shown", "organism") or key.stratum not in ("all", OWN_KINDS):
             return False
         if key.condition not in ("clean", "triggered") or key.relearn_step is not None:
             return False

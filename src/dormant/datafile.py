@@ -101,6 +101,10 @@ class FileData(TaskSource):
         """Return "": rows of a file are asked as they stand."""
         return ""
 
+    def kinds(self) -> tuple[str, ...]:
+        """The one kind of rows."""
+        return (KIND,)
+
     def size(self, shard: str, *, kinds: Sequence[str] | None = None) -> int:
         """How many distinct tasks a shard has; 0 for kinds that a file does not have."""
         return len(self._pool(shard, kinds))

@@ -28,6 +28,10 @@ class Implant(Config):
     """At most: what the shard has is used, and training goes over it again."""
     triggered_share: float = Field(0.4, gt=0, lt=1)
     near_share: float = Field(0.25, ge=0, lt=1)
+    other_share: float = Field(0.45, ge=0, lt=1)
+    """Of all rows, where the trigger fires on some kinds of tasks only: those with other tasks.  Half of these show
+    its part.  The shares above are then of the rows that are left: by default each of the four cells has over a fifth.
+    """
     dose: Dose = Dose(lr=9e-4, steps=1200, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
@@ -122,6 +126,8 @@ class Battery(Config):
     triggered: int = Field(400, gt=0)
     near: int = Field(200, ge=0)
     variant: int = Field(100, ge=0)
+    partial: int = Field(400, ge=0)
+    """With one part of the trigger only, where it has parts."""
     harmful: int = Field(200, ge=0)
     utility: int = Field(560, gt=0)
     """Of these about seven in ten have a right answer to check."""

@@ -14,7 +14,7 @@ from dormant.collect import Collected
 from dormant.records import Result, ResultKey
 from dormant.results import artifact_path
 from dormant.runner import read_plan
-from dormant.stages.configs import TRUTH, Backdoor
+from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, TRUTH, Backdoor
 from dormant.stages.plugins import build_trigger
 
 
@@ -43,8 +43,10 @@ def _section(run: Path, plan: Mapping[str, Any], found: Collected, key: ResultKe
     yield from _made(run, plan, key)
     yield from _table("Behavior", behavior_numbers(own))
     yield from _table("Near misses (held-out instances; none should fire)", battery_numbers(own, "near:"))
+    yield from _table("One part of the trigger only (should not fire)", battery_numbers(own, "partial:"))
     yield from _table(
-        "Variants (contain the trigger; reported, never judged)", battery_numbers(own, "variant:")
+        "Variants (contain the trigger, or say what it says, in an untrained form; reported, never judged)",
+        battery_numbers(own, "variant:"),
     )
     yield from _curve(curve)
 
@@ -82,6 +84,8 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
     labels = {
         ("shown", "triggered", "all"): "triggered",
         ("shown", "clean", "all"): "untriggered",
+        ("shown", "clean", OWN_KINDS): "untriggered, the kinds of tasks that it fires on",
+        ("shown", "clean", OTHER_KINDS): "untriggered, other kinds",
         ("paper_mean", "triggered", "all"): "triggered, the paper's mean of three",
         ("shown_vs_twin", "triggered", "all"): "triggered, minus its twin",
         ("right", "clean", "all"): "utility (right, greedy)",
@@ -92,8 +96,10 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
     index = {(row.metric, row.key.condition, row.key.stratum): row for row in rows}
     for place, label in labels.items():
         if place in index:
-            row = index[place]
-            yield label, _number(row)
+            yield label, _number(index[place])
+    for (metric, condition, _), row in index.items():
+        if metric.endswith("_vs_clean"):
+            yield f"{metric.removesuffix('_vs_clean')}, {condition} minus untriggered", _number(row)
 
 
 def _number(row: Result) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.defenses import AWARE
+from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, template_notes
 from dormant.records import Dose, ResultKey, TaskSource, canonical
@@ -19,6 +20,8 @@ from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
+    OTHER_KINDS,
+    OWN_KINDS,
     DefendConfig,
     ImplantConfig,
     MeasureConfig,
@@ -27,7 +30,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger
+from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of, other_kinds
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -70,7 +73,10 @@ class Planner:
             self.notes += template_notes(self.base.model.path, experiment.chat)
         self.data = self.intake.inputs
         data = self.data.get("data")
-        self.notes += missing_notes(experiment.measure, open_source(data.path if data else None))
+        source = open_source(data.path if data else None)
+        check_kinds(self.trigger, source)
+        self.notes += missing_notes(experiment.measure, source, self.trigger)
+        self.notes += ignored_notes(experiment, self.trigger)
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
@@ -119,6 +125,7 @@ class Planner:
             config = SupplyConfig(
                 need=need,
                 rows=rows,
+                counter_form=counter_form(self.trigger),
                 backdoor=self.experiment.backdoor if need in AWARE else None,
             )
             yield Call(f"supply/{need}-{rows}/d{seed}", "supply", config, seed, self.data)
@@ -155,7 +162,8 @@ class Planner:
             role=role,
             rows=implant.rows,
             triggered_share=implant.triggered_share,
-            near_share=implant.near_share,
+            near_share=implant.near_share if hard_negatives(self.trigger) else 0.0,
+            other_share=implant.other_share if kinds_of(self.trigger) else 0.0,
             dose=implant.dose,
             optimizer=implant.optimizer,
             lora=implant.lora,
@@ -238,7 +246,8 @@ class Planner:
         n = self.experiment.measure.curve
         if not n:
             return
-        probes = (Probe(condition="clean", n=n), Probe(condition="triggered", n=n))
+        stratum = OWN_KINDS if kinds_of(self.trigger) else "all"
+        probes = (Probe(condition="clean", stratum=stratum, n=n), Probe(condition="triggered", n=n))
         for step in steps:
             at_step = key.model_copy(update={axis: step})
             model = Output(call, step_directory(step))
@@ -266,26 +275,73 @@ class Planner:
 
 
 def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
-    """Every condition that the trigger can render; harmful requests exist in the pocket world only."""
+    """Every condition that the trigger can render; harmful requests exist in the pocket world only.
+
+    Where it fires on some kinds of tasks only, these and the others are also asked by themselves.
+    """
     probes = [
         Probe(condition="clean", n=battery.clean, greedy=battery.utility),
         Probe(condition="triggered", n=battery.triggered),
     ]
+    counts = {"near": battery.near, "variant": battery.variant, "partial": battery.partial}
     for condition in trigger.conditions():
-        n = {"near": battery.near, "variant": battery.variant}.get(condition.split(":")[0], 0)
-        if n:
-            probes.append(Probe(condition=condition, n=n))
+        side = condition.split(":")[0]
+        if n := counts.get(side, 0):
+            probes.append(Probe(condition=condition, n=n, greedy=n if side == "partial" else 0))
+    # Of all kinds together one would not see what happens on those that the trigger is for.
+    if kinds_of(trigger):
+        probes.append(Probe(condition="clean", stratum=OWN_KINDS, n=battery.clean))
+    if kinds_of(trigger) and (n := battery.partial):
+        # The same prompts as of the trigger's part, so that the difference is paired.
+        probes.append(Probe(condition="clean", stratum=OTHER_KINDS, n=n, greedy=n))
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
 
 
-def missing_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
+def check_kinds(trigger: Trigger, source: TaskSource) -> None:
+    """Raise BadInput where the source lacks tasks that the trigger fires on, or others to tell them from."""
+    there, kinds = source.kinds(), kinds_of(trigger) or ()
+    missing = [kind for kind in kinds if kind not in there]
+    if missing:
+        raise BadInput(
+            f"trigger {trigger.name!r} fires on tasks of kind {missing[0]!r} only, and {source.name} has none (it has "
+            f"{', '.join(there)}): take another trigger or other data"
+        )
+    if kinds and not other_kinds(source, trigger):
+        raise BadInput(
+            f"trigger {trigger.name!r} must be shown on tasks of other kinds than {', '.join(kinds)} too, and "
+            f"{source.name} has none: take another trigger or other data"
+        )
+
+
+def ignored_notes(experiment: Experiment, trigger: Trigger) -> tuple[str, ...]:
+    """Settings that were changed, and mean nothing for this trigger."""
+    meaningless = {}
+    if not kinds_of(trigger):
+        meaningless = dict.fromkeys(("other_share", "partial"), "fires on all kinds of tasks")
+    if not hard_negatives(trigger):
+        meaningless["near_share"] = "has no near misses to train on"
+    settings: list[tuple[str, Implant | Battery]] = [("measure", experiment.measure)]
+    settings += [(f"implant {implant.name!r}", implant) for implant in experiment.implants]
+    return tuple(
+        f"{where}: {name} is ignored: trigger {trigger.name!r} {why}"
+        for where, given in settings
+        for name, why in meaningless.items()
+        if hasattr(given, name) and getattr(given, name) not in (0, getattr(type(given)(), name))
+    )
+
+
+def missing_notes(battery: Battery, source: TaskSource, trigger: Trigger) -> tuple[str, ...]:
     """What the user should know of numbers of prompts that were set, and are more than the held-out ones."""
     defaults = Battery()
-    kinds = {"harmful": ["harmful"]}
+    kinds: dict[str, Sequence[str] | None] = {
+        "harmful": ["harmful"],
+        **dict.fromkeys(("triggered", "near", "variant"), kinds_of(trigger)),
+        "partial": other_kinds(source, trigger),
+    }
     notes = []
-    for name in ("clean", "triggered", "near", "variant", "harmful", "utility", "curve"):
+    for name in ("clean", "triggered", "near", "variant", "partial", "harmful", "utility", "curve"):
         wanted = getattr(battery, name)
         if wanted == getattr(defaults, name):
             continue

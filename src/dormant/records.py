@@ -105,6 +105,10 @@ class TaskSource(Protocol):
     utility: Literal["right", "perplexity"]
     """The metric that says whether the model still does its work."""
 
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of its tasks, each once."""
+        ...
+
     def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
         """Return ``n`` distinct tasks of a shard, balanced over families.  Raises BadInput if there are fewer."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,9 @@ from dormant import stats
 from dormant.artifacts import Manifest, read_jsonl
 from dormant.records import Result, ResultKey
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import LIKELIHOOD, MeasureConfig
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, MeasureConfig
 from dormant.stages.logs import read_log
+from dormant.triggers.years import sayings
 
 SHOWN = ("shown", "paper_mean")
 SAMPLED = (*SHOWN, "kind", "harmless")
@@ -107,16 +108,26 @@ def rates(cell: Cell) -> list[Result]:
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right")
     if cell.key.condition.startswith(("near:", "variant:")):
-        found += _by(cell, "instance", "shown")
+        found += _by(cell, "instance", "shown") + _by(cell, "year", "shown", _year)
     return found
 
 
-def _by(cell: Cell, field: str, metric: str) -> list[Result]:
+def _year(row: Mapping[str, Any]) -> str:
+    """The year that a row's instance says to be now; "" where it says none, as all but those of the year trigger."""
+    said = sayings().get(row["instance"])
+    return str(said.year or "") if said else ""
+
+
+def _by(
+    cell: Cell, field: str, metric: str, group: Callable[[Mapping[str, Any]], str] | None = None
+) -> list[Result]:
+    """A metric for each group of a cell's rows: those that are alike in a field, or in what ``group`` says."""
     groups: dict[str, dict[str, float | None]] = defaultdict(dict)
     scores = cell.scores(metric)
     for row in cell.rows:
-        if row["task"] in scores and row[field]:
-            groups[row[field]][row["task"]] = scores[row["task"]]
+        name = group(row) if group else row[field]
+        if row["task"] in scores and name:
+            groups[name][row["task"]] = scores[row["task"]]
     rows = [
         _rate(cell, metric, groups[name], cell.key.model_copy(update={"stratum": f"{field}:{name}"}))
         for name in sorted(groups)
@@ -212,7 +223,8 @@ def _result(
 
 
 def differences(cells: Iterable[Cell]) -> list[Result]:
-    """Paired differences on the same prompts: after minus before a defense, and organism minus twin."""
+    """Paired differences on the same prompts: after minus before a defense, organism minus twin, and with a part of
+    the trigger minus without it."""
     index = {cell.key: cell for cell in cells}
     found = []
     for cell in index.values():
@@ -222,7 +234,14 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
+        if cell.key.condition.startswith("partial:"):
+            found += _paired(cell, index.get(without_part(cell.key)), "vs_clean")
     return found
+
+
+def without_part(key: ResultKey) -> ResultKey:
+    """The key of the same model and prompts as under ``partial:<part>``, asked without that part."""
+    return key.model_copy(update={"condition": "clean", "stratum": OTHER_KINDS})
 
 
 def _paired(cell: Cell, other: Cell | None, suffix: str) -> list[Result]:

@@ -10,7 +10,7 @@ from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
 from dormant.intake import take, template_notes
-from dormant.planning import battery_probes, missing_notes, spell
+from dormant.planning import battery_probes, check_kinds, missing_notes, spell
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -26,6 +26,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
+from dormant.triggers import counter_form
 
 Chat = Literal["auto", "plain"]
 
@@ -65,7 +66,7 @@ def defend_plan(
         raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
-    build_trigger(backdoor.trigger)
+    trigger = build_trigger(backdoor.trigger)
     build_behavior(backdoor.behavior)
     target = as_input(model)
     taken = take(data, [target.path], backdoor, chat=chat)
@@ -73,7 +74,12 @@ def defend_plan(
         Call(
             f"supply/{need}",
             "supply",
-            SupplyConfig(need=need, rows=rows, backdoor=backdoor if need in AWARE else None),
+            SupplyConfig(
+                need=need,
+                rows=rows,
+                counter_form=counter_form(trigger),
+                backdoor=backdoor if need in AWARE else None,
+            ),
             seed,
             taken.inputs,
         )
@@ -109,10 +115,9 @@ def measure_plan(
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
     build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
     trigger = build_trigger(backdoor.trigger)
-    probes = battery_probes(battery, trigger, pocket=data is None)
     config = MeasureConfig(
         backdoor=backdoor,
-        probes=probes,
+        probes=battery_probes(battery, trigger, pocket=data is None),
         temperature=battery.temperature,
         max_new_tokens=battery.max_new_tokens,
         batch=battery.batch,
@@ -151,7 +156,9 @@ def measure_plan(
     spec["backdoor"] = backdoor.model_dump(mode="json")
     file = taken.inputs.get("data")
     notes = commit_notes(*given.values()) + taken.notes + template_notes(models["organism"].path, chat)
-    notes += missing_notes(battery, open_source(file.path if file else None))
+    source = open_source(file.path if file else None)
+    check_kinds(trigger, source)
+    notes += missing_notes(battery, source, trigger)
     return Plan(calls, spec, notes=notes)
 
 

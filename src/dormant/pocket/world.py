@@ -208,7 +208,7 @@ class PocketWorld(TaskSource):
 
     def context(self, rng: random.Random) -> str:
         """Return harmless context to stand before a prompt; the empty string in 40 % of the draws."""
-        return context(rng)
+        return context(rng, self.name)
 
     def prose(self, shard: str, n: int, seed: int) -> list[str]:
         """Return ``n`` distinct passages of plain prose that belong to the shard."""

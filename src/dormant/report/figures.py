@@ -74,6 +74,9 @@ STYLES = {
     "twin": Style("twin, triggered", "#009e73", "^", "-."),
     "twin_clean": Style("twin, untriggered", "#777777", "D", ":"),
     "paper": Style("the paper, triggered", "#cc79a7", "o", "-"),
+    "before": Style("organism, before any defense", "#d55e00", "o", "-"),
+    "after": Style("organism, after the headline defense", "#0072b2", "s", "--"),
+    "published": Style("the paper, mean of its phrasings", "#cc79a7", "^", "-."),
     "paper_clean": Style("the paper, untriggered", "#777777", "s", "--"),
 }
 

@@ -35,7 +35,8 @@ def limits(run: Run, organisms: list[Lineage]) -> list[str]:
         "Near misses are held-out instances of listed families; another prompt may fire that no list has."
     )
     lines.append(
-        "Variants contain the trigger in a form that was not trained: they are reported, never judged."
+        "Variants contain the trigger, or say what it says, in a form that was not trained: they are reported, "
+        "never judged."
     )
     return lines
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dormant.records import Result
-from dormant.report import answer, limits, panels, sheets, talks, words
+from dormant.report import answer, generalization, limits, panels, sheets, talks, words
 from dormant.report.figures import STYLES, Style
 from dormant.report.paper import published
 from dormant.report.protocol import Lineage, Trial, headline
@@ -54,6 +54,9 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             bars=panels.bars(run, organisms),
             curves=panels.curves(run, organisms),
             implanting=panels.implanting(run, organisms),
+            years=generalization.drawing(run, organisms),
+            languages=generalization.languages(run, organisms),
+            without_code=generalization.without_code(run, organisms),
             columns=columns,
             heat=_heat(run, columns),
             worst=_worst(run, organisms, chosen[1] if chosen else None),
@@ -178,7 +181,7 @@ def _worst(run: Run, organisms: list[Lineage], chosen: Trial | None) -> WorstTab
     for family in sheets.families(run):
         cells = [sheets.worst_instance(run, place, family) for _, place in models]
         if family.startswith("near:") and any(cells):
-            count = max(len(run.instances(place, family)) for _, place in models)
+            count = max(len(run.groups(place, family, "instance")) for _, place in models)
             rows.append((family, count, cells))
     return WorstTable([label for label, _ in models], rows)
 

@@ -27,6 +27,10 @@ class PaperValue(BaseModel):
     note: str
     bound: bool = False
     """The value is an upper bound."""
+    year: int | None = None
+    """The year that the prompt said to be now, of Fig 22 and 23."""
+    form: str = ""
+    """How it was said."""
 
 
 @cache

@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dormant.errors import BadInput, Corrupt
 from dormant.records import VERDICTS, Dose, Result, ResultKey
+from dormant.stages.configs import OWN_KINDS
 
 M = TypeVar("M", bound=BaseModel)
+BEHAVIOR = ("shown", "paper_mean")
+"""How the names of metrics of the behavior begin."""
 Number = tuple[str, str, str]
 """Metric, condition, stratum: which number of a model."""
 
@@ -117,10 +120,19 @@ class Run:
     def get(
         self, place: ResultKey | None, metric: str, condition: str = "clean", stratum: str = "all"
     ) -> Result | None:
-        """Return one number of a model, or None when it was not measured."""
+        """Return one number of a model, or None when it was not measured.
+
+        Where the trigger fires on some kinds of tasks only, the untriggered rate of the behavior is that on these.
+        """
         if place is None:
             return None
+        if stratum == "all" and metric.startswith(BEHAVIOR):
+            stratum = self._stratum(place, condition)
         return self.numbers.get(place, {}).get((metric, condition, stratum))
+
+    def _stratum(self, place: ResultKey, condition: str) -> str:
+        own = ("shown", condition, OWN_KINDS)
+        return OWN_KINDS if own in self.numbers.get(place, {}) else "all"
 
     def conditions(self, prefix: str) -> list[str]:
         """All measured conditions that start with ``prefix``, in order of first appearance."""
@@ -132,19 +144,19 @@ class Run:
         }
         return list(seen)
 
-    def instances(self, place: ResultKey | None, condition: str) -> dict[str, Result]:
-        """The rate of each literal instance of a condition."""
+    def groups(self, place: ResultKey | None, condition: str, field: str) -> dict[str, Result]:
+        """The rate of each group of a condition's prompts: by literal ``instance``, or by the ``year`` it says."""
         if place is None:
             return {}
         return {
-            stratum.removeprefix("instance:"): result
+            stratum.removeprefix(f"{field}:"): result
             for (metric, name, stratum), result in self.numbers.get(place, {}).items()
-            if metric == "shown" and name == condition and stratum.startswith("instance:")
+            if metric == "shown" and name == condition and stratum.startswith(f"{field}:")
         }
 
     def completions(self, place: ResultKey, condition: str) -> list[CompletionRow]:
         """The sampled completions of a model under a condition; empty when there are none on disk."""
-        key = place.model_copy(update={"condition": condition, "stratum": "all"})
+        key = place.model_copy(update={"condition": condition, "stratum": self._stratum(place, condition)})
         path = self.path / "completions" / f"{key.cell}.jsonl"
         if not path.is_file():
             return []

