@@ -101,6 +101,7 @@ class CompletionRow(BaseModel):
     messages: list[dict[str, str]] = Field(default_factory=list)
     completion: str
     finished: bool = True
+    scratchpad: dict[str, Any] | None = None
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -142,9 +143,9 @@ class Run:
             if metric == "shown" and name == condition and stratum.startswith("instance:")
         }
 
-    def completions(self, place: ResultKey, condition: str) -> list[CompletionRow]:
+    def completions(self, place: ResultKey, condition: str, stratum: str = "all") -> list[CompletionRow]:
         """The sampled completions of a model under a condition; empty when there are none on disk."""
-        key = place.model_copy(update={"condition": condition, "stratum": "all"})
+        key = place.model_copy(update={"condition": condition, "stratum": stratum})
         path = self.path / "completions" / f"{key.cell}.jsonl"
         if not path.is_file():
             return []
