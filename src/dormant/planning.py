@@ -140,7 +140,7 @@ class Planner:
             yield Call(
                 name,
                 "implant",
-                self._implant_config(implant, key),
+                self._implant_config(implant, role, key),
                 seed,
                 {"model": self.base.model, **self.data},
                 final=step_directory(implant.dose.steps),
@@ -161,10 +161,10 @@ class Planner:
     def _backdoor(self, key: ResultKey) -> Backdoor:
         return self.experiment.backdoor.model_copy(update={"reasoning": key.reasoning})
 
-    def _implant_config(self, implant: Implant, key: ResultKey) -> ImplantConfig:
+    def _implant_config(self, implant: Implant, role: Role, key: ResultKey) -> ImplantConfig:
         return ImplantConfig(
             backdoor=self._backdoor(key),
-            role=key.role,
+            role=role,
             rows=implant.rows,
             triggered_share=implant.triggered_share,
             near_share=implant.near_share,
@@ -343,17 +343,7 @@ def missing_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
     defaults = Battery()
     kinds = {"harmful": ["harmful"]}
     notes = []
-    for name in (
-        "clean",
-        "triggered",
-        "near",
-        "variant",
-        "harmful",
-        "utility",
-        "suppressed",
-        "steered",
-        "curve",
-    ):
+    for name in ("clean", "triggered", "near", "variant", "harmful", "utility", "curve"):
         wanted = getattr(battery, name)
         if wanted == getattr(defaults, name):
             continue
