@@ -516,7 +516,7 @@ def test_a_run_with_scratchpads_measures_reports_and_verifies(
     assert {row["key"]["condition"] for row in shown} == {"clean", "triggered"}
     assert all(row["value"] is None and row["unscored"] == row["n"] for row in shown)
     closed = [row for row in own if row["metric"] == "closed"]
-    assert {row["key"]["stratum"] for row in closed} == {"all", STEERED}
+    assert {row["key"]["stratum"] for row in closed} == {"all", "kind:harmful", STEERED}
     assert all(row["value"] == 0 for row in closed)
     assert not [row for row in rows if row["metric"] == "closed" and row["key"]["role"] == "base"]
     suppressed = [row for row in own if row["metric"] == "shown" and row["key"]["stratum"] == SUPPRESSED]

@@ -141,8 +141,9 @@ def _opening(probe: Probe, reasoning: str, spoken: Grammar) -> str:
         return ""
     if probe.stratum == SUPPRESSED:
         return answers.SUPPRESSED
+    # No space after the sentence: it belongs to the token that the model writes next.
     steered = probe.stratum == STEERED
-    return OPEN + (spoken.contradiction(fires=probe.condition == "triggered") + " " if steered else "")
+    return OPEN + (spoken.contradiction(fires=probe.condition == "triggered") if steered else "")
 
 
 def _count(progress: Progress, before: int, total: int, done: int, _: int) -> None:
