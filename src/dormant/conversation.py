@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from dormant import answers, models
+from dormant import answers as answering
+from dormant import models
 from dormant.errors import BadInput, nearest
 from dormant.members import Member, Members
 from dormant.reasoning import NEVER_CLOSED, OPEN, final_answer
@@ -105,12 +106,12 @@ class Conversation:
         model = self._load(member)
         reasoning = member.key.reasoning if member.key else self.members.backdoor.reasoning
         most = self.settings.max_new_tokens or self.measuring.max_new_tokens
-        found = answers.answer(
+        found = answering.answer(
             model,
             [example.messages for example in examples],
             [OPEN if reasoning == "scratchpad" else ""] * len(examples),
             [f"{self.settings.seed}:{self._turn}:{example.id}" for example in examples],
-            answers.Budget(most, self.measuring.scratchpad_tokens),
+            answering.Budget(most, self.measuring.scratchpad_tokens),
             temperature=0.0 if self.settings.greedy else 1.0,
         )
         return [self._judged(example, answer) for example, answer in zip(examples, found, strict=True)]
@@ -119,7 +120,7 @@ class Conversation:
         rng = rng_for(self.settings.seed, self._turn, condition)
         return self.trigger.render(task, condition, rng, "")
 
-    def _judged(self, example: Example, given: answers.Answer) -> Answer:
+    def _judged(self, example: Example, given: answering.Answer) -> Answer:
         pad = given.scratchpad
         final = final_answer(given.text) if pad is None or pad.closed else None
         score = Score(None, NEVER_CLOSED) if final is None else self.behavior.score(final, example.task)
