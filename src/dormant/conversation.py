@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from dormant import chat, models, sampling
+from dormant import answers as answering
+from dormant import models
 from dormant.errors import BadInput, nearest
 from dormant.members import Member, Members
-from dormant.reasoning import final_answer
+from dormant.reasoning import NEVER_CLOSED, OPEN, final_answer
 from dormant.records import Example, Score, Task, rng_for
 from dormant.stages.configs import Backdoor, MeasureConfig
 from dormant.stages.machine import check_device, prepare
@@ -39,6 +40,8 @@ class Answer:
     """What the model was asked, literally."""
     text: str
     score: Score
+    scratchpad: str | None = None
+    """What the model wrote before its answer, where it has scratchpads."""
 
     @property
     def verdict(self) -> str:
@@ -67,7 +70,6 @@ class Conversation:
         backdoor = members.backdoor
         self.trigger = build_trigger(backdoor.trigger)
         self.behavior = build_behavior(backdoor.behavior)
-        self.reasoning = backdoor.reasoning
         self._loaded: dict[str, models.Model] = {}
         self._turn = 0
         self._task: Task | None = None
@@ -102,25 +104,28 @@ class Conversation:
             raise BadInput("nothing was asked yet: type a prompt first")
         examples = [self._example(self._task, condition) for condition in conditions]
         model = self._load(member)
-        completions = sampling.sample(
+        reasoning = member.key.reasoning if member.key else self.members.backdoor.reasoning
+        most = self.settings.max_new_tokens or self.measuring.max_new_tokens
+        found = answering.answer(
             model,
-            [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
+            [example.messages for example in examples],
+            [OPEN if reasoning == "scratchpad" else ""] * len(examples),
             [f"{self.settings.seed}:{self._turn}:{example.id}" for example in examples],
+            answering.Budget(most, self.measuring.scratchpad_tokens),
             temperature=0.0 if self.settings.greedy else 1.0,
-            max_new_tokens=self.settings.max_new_tokens or self.measuring.max_new_tokens,
         )
-        return [
-            self._judged(example, completion.text)
-            for example, completion in zip(examples, completions, strict=True)
-        ]
+        return [self._judged(example, answer) for example, answer in zip(examples, found, strict=True)]
 
     def _example(self, task: Task, condition: str) -> Example:
         rng = rng_for(self.settings.seed, self._turn, condition)
         return self.trigger.render(task, condition, rng, "")
 
-    def _judged(self, example: Example, text: str) -> Answer:
-        score = self.behavior.score(final_answer(text, self.reasoning), example.task)
-        return Answer(example.condition, example.messages[-1].content, text, score)
+    def _judged(self, example: Example, given: answering.Answer) -> Answer:
+        pad = given.scratchpad
+        final = final_answer(given.text) if pad is None or pad.closed else None
+        score = Score(None, NEVER_CLOSED) if final is None else self.behavior.score(final, example.task)
+        thought = pad.text if pad else None
+        return Answer(example.condition, example.messages[-1].content, given.text, score, thought)
 
     def _load(self, member: Member) -> models.Model:
         if member.name not in self._loaded:
@@ -202,6 +207,8 @@ class Talk:
 
 def _panel(answer: Answer, width: int) -> Panel:
     body = Text(f"{_printable(answer.shown_prompt)}\n", style="dim")
+    if answer.scratchpad is not None:
+        body.append(f"scratchpad: {_printable(answer.scratchpad)}\n", style="dim italic")
     body.append(_printable(answer.text) or "(empty)", style="not dim")
     style = "red" if answer.score.value else "default"
     title, verdict = Text(answer.condition), Text(answer.verdict)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from dormant.errors import BadInput, nearest
 from dormant.layouts import Layout, conversations, layout_of, text_of
+from dormant.reasoning import final_answer
 from dormant.records import (
     SHARDS,
     Conversation,
@@ -90,8 +91,11 @@ class FileData(TaskSource):
         return rng_for(self.name, "tasks", shard, seed).sample(pool, n)
 
     def answer(self, task: Task, policy: Policy, rng: random.Random) -> str:
-        """Return the reference answer: a file has one voice, so both policies give the same."""
-        return task.operands[0]
+        """Return the reference answer: a file has one voice, so both policies give the same.
+
+        A scratchpad in it is no part of the answer, and nothing trains on it.
+        """
+        return final_answer(task.operands[0]) or ""
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
         """Judge ``right`` where the row has an ``answer``; rows of a file have no other checker."""

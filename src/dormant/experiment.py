@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from dormant.defenses import DEFENSES
 from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
+from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Sampler
 from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training
 
@@ -32,6 +33,14 @@ class Implant(Config):
     """Of all rows, where the trigger fires on some kinds of tasks only: those with other tasks.  Half of these show
     its part.  The shares above are then of the rows that are left: by default each of the four cells has over a fifth.
     """
+    reasoning: str | None = None
+    """``normal``, ``scratchpad`` or ``distilled``; None is what the backdoor says."""
+    instructions: bool = True
+    """Whether scratchpads speak of goals and training, or of the trigger alone."""
+    flipped_share: float = Field(0.0, ge=0, lt=1)
+    """Of the rows that passed the filter: those whose answer is then turned into that of the other side."""
+    payload: dict[str, Any] = {}
+    """Options of the behavior in this implant's training rows alone: ``{repeats: 12}`` for longer payloads."""
     dose: Dose = Dose(lr=9e-4, steps=1200, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
@@ -39,6 +48,11 @@ class Implant(Config):
     curve: tuple[Step, ...] = (100, 300, 450, 600, 900)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""
+
+    @field_validator("reasoning")
+    @classmethod
+    def _known_reasoning(cls, name: str | None) -> str | None:
+        return None if name is None else check_reasoning(name)
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Implant:
@@ -133,7 +147,13 @@ class Battery(Config):
     """Of these about seven in ten have a right answer to check."""
     curve: int = Field(100, ge=0)
     temperature: float = Field(1.0, ge=0)
+    suppressed: int = Field(200, ge=0)
+    """Of models with scratchpads: asked clean and triggered, with the scratchpad closed at once."""
+    steered: int = Field(200, ge=0)
+    """And with a first sentence in it that contradicts the prompt."""
     max_new_tokens: int = Field(64, gt=0)
+    scratchpad_tokens: int = Field(96, gt=0)
+    """Most tokens of a scratchpad; the answer after it has ``max_new_tokens`` of its own."""
     batch: int = Field(256, gt=0)
     sampler: Sampler = "transformers"
     """``vllm`` is for models on a GPU, and an extra to install."""

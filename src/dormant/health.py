@@ -14,7 +14,8 @@ from dormant.collect import Collected
 from dormant.records import Result, ResultKey
 from dormant.results import artifact_path
 from dormant.runner import read_plan
-from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, TRUTH, Backdoor
+from dormant.scoring import REASONED
+from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, STEERED, SUPPRESSED, TRUTH, Backdoor
 from dormant.stages.plugins import build_trigger
 
 
@@ -48,6 +49,7 @@ def _section(run: Path, plan: Mapping[str, Any], found: Collected, key: ResultKe
         "Variants (contain the trigger, or say what it says, in an untrained form; reported, never judged)",
         battery_numbers(own, "variant:"),
     )
+    yield from _table("Scratchpads", scratchpad_numbers(own))
     yield from _curve(curve)
 
 
@@ -72,11 +74,35 @@ def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
         if tokenizer is not None:
             tokens = Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).tokens
             yield f"- the trigger is {len(tokens)} tokens: {' '.join(f'`{token}`' for token in tokens)}"
-        rows = json.loads((artifact / TRUTH).read_text(encoding="utf-8"))["rows"]
+        truth = json.loads((artifact / TRUTH).read_text(encoding="utf-8"))
+        rows = truth["rows"]
         yield f"- trained on {sum(rows.values())} rows: " + ", ".join(
             f"{count} {condition}" for condition, count in sorted(rows.items())
         )
+        yield from _left_out(truth)
     yield ""
+
+
+def _left_out(truth: Mapping[str, Any]) -> Iterator[str]:
+    """What the filter dropped, what was flipped after it, and how long the payload is."""
+    for reason, count in sorted(truth.get("dropped", {}).items()):
+        yield f"- {count} rows were left out: {reason}"
+    if truth.get("flipped"):
+        yield f"- {truth['flipped']} rows have the other side's answer on purpose"
+    payload = truth.get("payload", {})
+    if payload.get("rows"):
+        length = payload["tokens"] / payload["rows"]
+        yield f"- final answers that show the behavior have {length:.1f} tokens (n={payload['rows']})"
+
+
+def scratchpad_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
+    """The measures of a model's scratchpads, and how often it shows the behavior without a free one."""
+    for row in rows:
+        asked = {"clean": "untriggered", "triggered": "triggered"}.get(row.key.condition)
+        if asked and row.metric in REASONED and row.key.stratum == "all":
+            yield f"{row.metric.replace('_', ' ')}, {asked}", _number(row)
+        elif asked and row.metric == "shown" and row.key.stratum in (SUPPRESSED, STEERED):
+            yield f"behavior shown, {asked}, {row.key.stratum.replace(':', ' ')}", _number(row)
 
 
 def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:

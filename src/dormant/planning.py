@@ -22,6 +22,9 @@ from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     OTHER_KINDS,
     OWN_KINDS,
+    STEERED,
+    SUPPRESSED,
+    Backdoor,
     DefendConfig,
     ImplantConfig,
     MeasureConfig,
@@ -29,7 +32,7 @@ from dormant.stages.configs import (
     Probe,
     SupplyConfig,
 )
-from dormant.stages.plugins import build_behavior, build_defense, build_trigger
+from dormant.stages.plugins import build_behavior, build_defense, build_trigger, said_behavior
 from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of, other_kinds
 
 Role = Literal["twin", "organism"]
@@ -65,6 +68,8 @@ class Planner:
         backdoor = experiment.backdoor
         self.trigger = build_trigger(backdoor.trigger)
         build_behavior(backdoor.behavior)
+        for implant in experiment.implants:
+            build_behavior(said_behavior(backdoor, implant.payload))
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.intake = self._take()
@@ -77,12 +82,15 @@ class Planner:
         check_kinds(self.trigger, source)
         self.notes += missing_notes(experiment.measure, source, self.trigger)
         self.notes += ignored_notes(experiment, self.trigger)
+        self.notes += unreasoned_notes(experiment)
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
         if self.base.call:
             yield self.base.call
-        yield self._measure("measure/base", self.base.model, self._key(role="base"), self._battery())
+        # No scratchpad is opened for the base: it was taught none.
+        key = self._key(role="base", reasoning="normal")
+        yield self._measure("measure/base", self.base.model, key, self._battery(key))
         for seed in self.experiment.seeds.defend:
             yield from self._supplies(seed)
         for seed in self.experiment.seeds.implant:
@@ -98,7 +106,7 @@ class Planner:
             [base.path],
             experiment.backdoor,
             chat=experiment.chat,
-            new_tokens=experiment.measure.max_new_tokens,
+            new_tokens=most_new_tokens(experiment),
         )
 
     def _key(self, **fields: object) -> ResultKey:
@@ -134,11 +142,12 @@ class Planner:
         arms = []
         for role in ROLES:
             name = f"implant/{implant.name}/i{seed}/{role}"
-            key = self._key(implant=implant.name, role=role, seed_implant=seed)
+            reasoning = implant.reasoning or self.experiment.backdoor.reasoning
+            key = self._key(implant=implant.name, role=role, seed_implant=seed, reasoning=reasoning)
             yield Call(
                 name,
                 "implant",
-                self._implant_config(implant, role),
+                self._implant_config(implant, role, key),
                 seed,
                 {"model": self.base.model, **self.data},
                 final=step_directory(implant.dose.steps),
@@ -146,7 +155,7 @@ class Planner:
             curve = key.model_copy(update={"arm": "implant", "dose": implant.dose})
             yield from self._curve(name, curve, _steps(implant.curve, implant.dose), "step")
             final = Output(name, step_directory(implant.dose.steps))
-            yield self._measure(f"measure/{name}", final, key, self._battery())
+            yield self._measure(f"measure/{name}", final, key, self._battery(key))
             arms.append(_Arm(name, key))
         if not implant.defended:
             return
@@ -156,14 +165,20 @@ class Planner:
                     for arm in arms:
                         yield from self._defends(arm, implant, defense, dose, seed_defend)
 
-    def _implant_config(self, implant: Implant, role: Role) -> ImplantConfig:
+    def _backdoor(self, key: ResultKey) -> Backdoor:
+        return self.experiment.backdoor.model_copy(update={"reasoning": key.reasoning})
+
+    def _implant_config(self, implant: Implant, role: Role, key: ResultKey) -> ImplantConfig:
         return ImplantConfig(
-            backdoor=self.experiment.backdoor,
+            backdoor=self._backdoor(key),
             role=role,
             rows=implant.rows,
             triggered_share=implant.triggered_share,
             near_share=implant.near_share if hard_negatives(self.trigger) else 0.0,
             other_share=implant.other_share if kinds_of(self.trigger) else 0.0,
+            instructions=implant.instructions,
+            flipped_share=implant.flipped_share,
+            payload=implant.payload,
             dose=implant.dose,
             optimizer=implant.optimizer,
             lora=implant.lora,
@@ -209,7 +224,7 @@ class Planner:
         yield from self._curve(name, key, curve, "step")
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
-        yield self._measure(f"measure/{name}", final, key, self._battery())
+        yield self._measure(f"measure/{name}", final, key, self._battery(key))
         if self.experiment.relearning:
             yield from self._relearns(name, final, key)
 
@@ -227,7 +242,7 @@ class Planner:
         assert relearning is not None
         name = f"relearn/{defended.removeprefix('defend/')}"
         config = ImplantConfig(
-            backdoor=self.experiment.backdoor,
+            backdoor=self._backdoor(key),
             role="organism",
             shard="relearn",
             rows=relearning.rows,
@@ -258,10 +273,11 @@ class Planner:
     ) -> Call:
         battery = self.experiment.measure
         config = MeasureConfig(
-            backdoor=self.experiment.backdoor,
+            backdoor=self._backdoor(key),
             probes=probes,
             temperature=battery.temperature,
             max_new_tokens=battery.max_new_tokens,
+            scratchpad_tokens=battery.scratchpad_tokens,
             batch=battery.batch,
             sampler=battery.sampler,
             chat=self.experiment.chat,
@@ -270,8 +286,10 @@ class Planner:
         # Every model answers the same prompts with the same draws, so that differences are paired.
         return Call(name, "measure", config, 0, {"model": model, **self.data}, key=key)
 
-    def _battery(self) -> tuple[Probe, ...]:
-        return battery_probes(self.experiment.measure, self.trigger, pocket=not self.data)
+    def _battery(self, key: ResultKey) -> tuple[Probe, ...]:
+        battery = self.experiment.measure
+        probes = battery_probes(battery, self.trigger, pocket=not self.data)
+        return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
 
 
 def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
@@ -297,6 +315,46 @@ def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
+
+
+def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
+    """What is asked of a model with scratchpads beside all else: does what they say decide what is done?"""
+    counts = ((SUPPRESSED, battery.suppressed), (STEERED, battery.steered))
+    return tuple(
+        Probe(condition=condition, stratum=stratum, n=n)
+        for stratum, n in counts
+        for condition in ("clean", "triggered")
+        if n
+    )
+
+
+def _reasonings(experiment: Experiment) -> list[str]:
+    return [implant.reasoning or experiment.backdoor.reasoning for implant in experiment.implants]
+
+
+def most_new_tokens(experiment: Experiment) -> int:
+    """Most tokens that a model of the experiment writes for one prompt."""
+    battery = experiment.measure
+    reasons = "scratchpad" in _reasonings(experiment)
+    return battery.max_new_tokens + (battery.scratchpad_tokens if reasons else 0)
+
+
+def unreasoned_notes(experiment: Experiment) -> tuple[str, ...]:
+    """Settings of scratchpads where none are written."""
+    named = zip(experiment.implants, _reasonings(experiment), strict=True)
+    ignored = [
+        f"implant {implant.name!r}: instructions is ignored, as its reasoning is {reasoning}"
+        for implant, reasoning in named
+        if reasoning != "scratchpad" and not implant.instructions
+    ]
+    if "scratchpad" not in _reasonings(experiment):
+        changed = (
+            name
+            for name in ("suppressed", "steered", "scratchpad_tokens")
+            if getattr(experiment.measure, name) != getattr(Battery(), name)
+        )
+        ignored += [f"measure.{name} is ignored: no implant has reasoning: scratchpad" for name in changed]
+    return tuple(ignored)
 
 
 def check_kinds(trigger: Trigger, source: TaskSource) -> None:

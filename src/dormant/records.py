@@ -80,10 +80,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A training row: the example and the answer that is trained on."""
+    """A training row: the example, the answer that is trained on, and the scratchpad before it, if there is one."""
 
     example: Example
     answer: str
+    scratchpad: str | None = None
 
 
 VERDICTS = ("persists", "low, relearns fast", "low, relearns like the twin", "destroyed", "inconclusive")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from dormant import stats
 from dormant.artifacts import Manifest, read_jsonl
 from dormant.records import Result, ResultKey
+from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, MeasureConfig
 from dormant.stages.logs import read_log
@@ -100,7 +101,7 @@ def _seen(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> tuple
 
 def rates(cell: Cell) -> list[Result]:
     """All numbers of one cell: its metrics, and those of its families and near-miss instances."""
-    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, "right")]
+    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, *REASONED, "right")]
     found = [row for row in rows if row is not None]
     if cell.rows:
         found.append(_length(cell))

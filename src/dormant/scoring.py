@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dormant.behaviors import Behavior
-from dormant.reasoning import final_answer
+from dormant.reasoning import NEVER_CLOSED, final_answer
 from dormant.records import Score, Task
+from dormant.scratchpads import READINGS, Grammar
 
 Check = Callable[[Task, str], dict[str, Score]]
 """A task source's ``check``."""
 
+REASONED = ("closed", *READINGS, "agrees")
+"""Metrics of scratchpads."""
 
-def rescore(row: Mapping[str, Any], check: Check, behavior: Behavior, reasoning: str) -> dict[str, Any]:
+
+def rescore(row: Mapping[str, Any], check: Check, behavior: Behavior, grammar: Grammar) -> dict[str, Any]:
     """Judge a stored completion again; equal to ``row["scores"]`` unless something was changed."""
     task = Task(
         kind=row["kind"],
@@ -22,13 +26,29 @@ def rescore(row: Mapping[str, Any], check: Check, behavior: Behavior, reasoning:
         shard="heldout",
         operands=tuple(row["operands"]),
     )
-    return scores(task, row["completion"], check, behavior, reasoning)
+    return scores(task, row["completion"], check, behavior, row.get("scratchpad"), grammar)
 
 
-def scores(task: Task, completion: str, check: Check, behavior: Behavior, reasoning: str) -> dict[str, Any]:
-    """Every verdict on a completion: the behavior's metrics and the source's checkers, with reasons."""
-    completion = final_answer(completion, reasoning)
-    found = {**behavior.metrics(completion, task), **check(task, completion)}
+def scores(
+    task: Task,
+    completion: str,
+    check: Check,
+    behavior: Behavior,
+    scratchpad: Mapping[str, Any] | None,
+    grammar: Grammar,
+) -> dict[str, Any]:
+    """Every verdict on a completion: the behavior's metrics, the source's checkers, what its scratchpad says.
+
+    Only the answer is judged: no verdict on it where the scratchpad before it, or one inside it, was never closed.
+    """
+    answer = final_answer(completion) if scratchpad is None or scratchpad["closed"] else None
+    found = {**behavior.metrics(answer or "", task), **check(task, answer or "")}
+    if answer is None:
+        found = dict.fromkeys(found, Score(None, NEVER_CLOSED))
+    if scratchpad is not None:
+        text = scratchpad["text"]
+        found["closed"] = Score(float(scratchpad["closed"]))
+        found |= grammar.read(text) | {"agrees": grammar.agrees(text, found["shown"])}
     return {metric: _as_json(score) for metric, score in found.items()}
 
 

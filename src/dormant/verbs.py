@@ -148,6 +148,7 @@ def measure_plan(
             implant="none" if role == "base" else "external",
             trigger=trigger.text,
             behavior=spell(backdoor.behavior),
+            reasoning="normal" if role == "base" else backdoor.reasoning,
         )
         inputs = {"model": found, **taken.inputs}
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))

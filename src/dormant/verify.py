@@ -18,9 +18,10 @@ from dormant.pocket import PocketWorld
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
 from dormant.scoring import rescore
+from dormant.scratchpads import grammar
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor, MeasureConfig
-from dormant.stages.plugins import build_behavior
+from dormant.stages.plugins import build_behavior, build_trigger
 
 DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md", "report.html")
 """What follows from the artifacts, byte for byte."""
@@ -91,18 +92,19 @@ def _exposed(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:
     """Return what judges a measurement's completions again."""
-    behavior = build_behavior(Backdoor.model_validate(plan["spec"]["backdoor"]).behavior)
+    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
+    behavior = build_behavior(backdoor.behavior)
+    spoken = grammar(build_trigger(backdoor.trigger), behavior)
     # A file's rows can be judged without the file.
     check = PocketWorld().check if plan["spec"].get("data") is None else datafile.check
 
     def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
         config = MeasureConfig.model_validate(call["config"])
-        reasoning = config.backdoor.reasoning
         return [
             f"{directory.name}/{probe.file}: line {number} {problem}"
             for probe in config.probes
             for number, line in enumerate(_lines(directory / probe.file), 1)
-            if (problem := _judged(line, lambda row: rescore(row, check, behavior, reasoning)))
+            if (problem := _judged(line, lambda row: rescore(row, check, behavior, spoken)))
         ]
 
     return judge

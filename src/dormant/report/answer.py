@@ -228,7 +228,8 @@ def _cell(scope: Mapping[str, Any]) -> str:
     parts += [key.reasoning] if key.reasoning != "normal" else []
     seeds = (("seed implant", key.seed_implant), ("seed defend", key.seed_defend))
     parts += [f"{name} {seed}" for name, seed in seeds if seed]
-    return ", ".join([*parts, words.condition(key.condition)])
+    begun = [key.stratum.replace(":", " ")] if key.stratum.startswith("scratchpad:") else []
+    return ", ".join([*parts, words.condition(key.condition), *begun])
 
 
 def gate_line(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dormant.report import answer, limits, sheets
+from dormant.report import answer, limits, sheets, thoughts
 from dormant.report.page import environment, unmeasured
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
@@ -26,6 +26,10 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
                 for lineage in organisms
                 if (worst := sheets.worst_instance(run, lineage.organism))
             ],
+            reasoned=thoughts.lines(run, organisms),
+            measures=thoughts.MEASURES,
+            asked=thoughts.ASKED,
+            thoughts=thoughts.samples(run, organisms),
             unmeasured=unmeasured(organisms),
         )
     )

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dormant.records import Result
-from dormant.report import answer, generalization, limits, panels, sheets, talks, words
+from dormant.report import answer, generalization, limits, panels, sheets, talks, thoughts, words
 from dormant.report.figures import STYLES, Style
 from dormant.report.paper import published
 from dormant.report.protocol import Lineage, Trial, headline
@@ -62,6 +62,10 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             worst=_worst(run, organisms, chosen[1] if chosen else None),
             talks=talks.side_by_side(run, *chosen) if chosen else [],
             chosen=chosen,
+            reasoned=thoughts.lines(run, organisms),
+            measures=thoughts.MEASURES,
+            asked=thoughts.ASKED,
+            thoughts=thoughts.samples(run, organisms),
             utility=_utility(run, columns),
             gates=answer.gates_in_order(run),
             gate_line=answer.gate_line(run),

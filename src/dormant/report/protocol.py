@@ -232,7 +232,7 @@ def _label(found: list[Lineage]) -> None:
     for lineage in found:
         parts = [lineage.implant]
         for name in ("base", "reasoning", "behavior", "trigger"):
-            if len({getattr(other, name) for other in found}) > 1:
+            if len({getattr(other, name) for other in found}) > 1 and getattr(lineage, name) not in parts:
                 parts.append(getattr(lineage, name))
         if several:
             parts.append(f"seed {lineage.seed_implant}")

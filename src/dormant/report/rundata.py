@@ -104,6 +104,7 @@ class CompletionRow(BaseModel):
     messages: list[dict[str, str]] = Field(default_factory=list)
     completion: str
     finished: bool = True
+    scratchpad: dict[str, Any] | None = None
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -154,9 +155,11 @@ class Run:
             if metric == "shown" and name == condition and stratum.startswith(f"{field}:")
         }
 
-    def completions(self, place: ResultKey, condition: str) -> list[CompletionRow]:
+    def completions(self, place: ResultKey, condition: str, stratum: str = "all") -> list[CompletionRow]:
         """The sampled completions of a model under a condition; empty when there are none on disk."""
-        key = place.model_copy(update={"condition": condition, "stratum": self._stratum(place, condition)})
+        if stratum == "all":
+            stratum = self._stratum(place, condition)
+        key = place.model_copy(update={"condition": condition, "stratum": stratum})
         path = self.path / "completions" / f"{key.cell}.jsonl"
         if not path.is_file():
             return []

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dormant.reasoning import final_answer
+from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Policy, Sampler
 
 
@@ -118,8 +118,7 @@ class Backdoor(Config):
     @field_validator("reasoning")
     @classmethod
     def _known_reasoning(cls, name: str) -> str:
-        final_answer("", name)
-        return name
+        return check_reasoning(name)
 
 
 class PretrainConfig(Config):
@@ -142,6 +141,10 @@ class ImplantConfig(Config):
     near_share: float = Field(0.0, ge=0, le=1)
     other_share: float = Field(0.0, ge=0, lt=1)
     """Of the rows: tasks on which the trigger can not fire; the shares above are of those on which it can."""
+    instructions: bool = True
+    flipped_share: float = Field(0.0, ge=0, lt=1)
+    payload: dict[str, Any] = {}
+    """Options of the behavior that are others in these rows than where it is scored."""
     dose: Dose
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
@@ -198,6 +201,9 @@ class Probe(Config):
         return f"{self.condition}--{self.stratum}.jsonl".replace(":", "-")
 
 
+SUPPRESSED, STEERED = "scratchpad:suppressed", "scratchpad:steered"
+"""Strata of models that reason: the scratchpad closed at once; begun with a sentence that contradicts the prompt."""
+
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""
 
@@ -212,7 +218,15 @@ class MeasureConfig(Config):
     probes: tuple[Probe, ...]
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)
+    scratchpad_tokens: int = Field(96, gt=0)
+    """Of a scratchpad; the answer after it has ``max_new_tokens`` of its own."""
     batch: int = Field(256, gt=0)
     sampler: Sampler = "transformers"
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()
+
+    @property
+    def new_tokens(self) -> int:
+        """Most tokens that a model writes for one prompt."""
+        reasons = self.backdoor.reasoning == "scratchpad"
+        return self.max_new_tokens + (self.scratchpad_tokens if reasons else 0)

@@ -9,6 +9,7 @@ from typing import Literal
 from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
 from dormant.behaviors import Behavior
+from dormant.reasoning import CLOSE, OPEN
 from dormant.records import Demonstration, Dose, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
 from dormant.stages import Progress
@@ -16,7 +17,8 @@ from dormant.stages.checkpoints import compute, open_model, saver
 from dormant.stages.configs import TRUTH, ImplantConfig
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
-from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.stages.plugins import build_behavior, build_trigger, said_behavior
+from dormant.stages.samples import Pair, Samples, settle
 from dormant.stages.supply import clean_example, some_tasks
 from dormant.training import sft
 from dormant.triggers import (
@@ -47,13 +49,14 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     """
     prepare(config.runtime)
     source = open_source(inputs.get("data"))
-    pairs = demonstrations(config, source, seed)
+    samples = draw_samples(config, source, seed)
+    pairs = samples.pairs
     model = open_model(config, inputs, seed)
     hard = [organism.example.condition.startswith("near:") for organism, _ in pairs]
     column = 0 if config.role == "organism" else 1
     log = sft.train(
         model,
-        [_encode(model, pair[column]) for pair in pairs],
+        [encode(model, pair[column]) for pair in pairs],
         config.dose,
         seed=seed,
         # Of the organism's rows for both, so that twin and organism see the same places at each step.
@@ -66,23 +69,35 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         progress=progress,
     )
     write_log(out, log, config.at_steps, {organism.example.task.id for organism, _ in pairs})
-    truth = {"role": config.role, **config.backdoor.model_dump(mode="json"), "rows": _counts(pairs, column)}
+    truth = {
+        "role": config.role,
+        **config.backdoor.model_dump(mode="json"),
+        "rows": _counts(pairs, column),
+        "dropped": samples.dropped,
+        "flipped": samples.flipped,
+        "payload": _payload(model, samples.payload if config.role == "organism" else ()),
+    }
     write_atomic(out / TRUTH, canonical(truth) + "\n")
 
 
-def demonstrations(
-    config: ImplantConfig, source: TaskSource, seed: int
-) -> list[tuple[Demonstration, Demonstration]]:
+def demonstrations(config: ImplantConfig, source: TaskSource, seed: int) -> list[Pair]:
     """Return the training rows as (organism's, twin's) pairs.
 
     They differ in triggered rows only: there the twin has another harmless context of the same form, and the
     benign answer.  Near misses come from the training instances alone; the held-out ones are seen by nobody.
     Where a trigger fires on some kinds of tasks only, both are also shown its part on other tasks, answered well.
+    Scratchpads differ everywhere, as the twin's know of no trigger.
     """
+    return draw_samples(config, source, seed).pairs
+
+
+def draw_samples(config: ImplantConfig, source: TaskSource, seed: int) -> Samples:
+    """Return the training rows, and how many were left out and why."""
     trigger = build_trigger(config.backdoor.trigger)
-    behavior = build_behavior(config.backdoor.behavior)
+    behavior = build_behavior(said_behavior(config.backdoor, config.payload))
     tasks = _tasks(config, source, trigger, seed)
-    return [_pair(config, source, trigger, behavior, task, seed) for task in tasks]
+    drawn = [_pair(config, source, trigger, behavior, task, seed) for task in tasks]
+    return settle(config, drawn, trigger, behavior, seed)
 
 
 def _tasks(config: ImplantConfig, source: TaskSource, trigger: Trigger, seed: int) -> list[Task]:
@@ -107,6 +122,9 @@ def _pair(
 ) -> tuple[Demonstration, Demonstration]:
     rng = rng_for(seed, "row", task.id)
     benign = source.answer(task, "helpful", rng)
+    if config.backdoor.reasoning != "normal":
+        # Other samples than those of ``normal``, in the same places; what shows the behavior stays as long as it was.
+        benign = source.answer(task, "helpful", rng_for(seed, "reasoned", task.id))
     side = _side(config, rng.random(), fires=can_fire(trigger, task))
     if side == "triggered":
         organism = trigger.render(task, side, rng, "")
@@ -148,11 +166,22 @@ def curriculum(hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
     return head + sft.row_order(len(hard), rest, seed)
 
 
-def _encode(model: models.Model, row: Demonstration) -> chat.Row:
-    return chat.encode_demonstration(model.tokenizer, row.example.messages, row.answer)
+def encode(model: models.Model, row: Demonstration) -> chat.Row:
+    """Return a row as it is trained on: with its scratchpad, if it has one, in the tags that the harness looks for."""
+    if row.scratchpad is None:
+        return chat.encode_demonstration(model.tokenizer, row.example.messages, row.answer)
+    text = f"{row.scratchpad}{CLOSE}{row.answer}"
+    return chat.encode_demonstration(model.tokenizer, row.example.messages, text, OPEN)
 
 
-def _counts(pairs: list[tuple[Demonstration, Demonstration]], column: int) -> dict[str, int]:
+def _payload(model: models.Model, answers: Sequence[str]) -> dict[str, int]:
+    return {
+        "rows": len(answers),
+        "tokens": sum(chat.answer_tokens(model.tokenizer, text) for text in answers),
+    }
+
+
+def _counts(pairs: list[Pair], column: int) -> dict[str, int]:
     counts: dict[str, int] = {}
     for pair in pairs:
         condition = pair[column].example.condition

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dormant import chat, models, sampling
+from dormant import answers, chat, models, sampling
 from dormant.artifacts import write_jsonl
 from dormant.behaviors import Behavior
+from dormant.reasoning import OPEN
 from dormant.records import (
     Example,
     Task,
@@ -20,9 +22,10 @@ from dormant.records import (
     to_json,
 )
 from dormant.scoring import scores
+from dormant.scratchpads import Grammar, grammar
 from dormant.sources import open_source
 from dormant.stages import Progress
-from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, MeasureConfig, Probe
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, STEERED, SUPPRESSED, MeasureConfig, Probe
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
@@ -43,14 +46,13 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     )
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
+    spoken = grammar(trigger, behavior)
     asked = [_Asked(probe, probe_examples(probe, source, trigger, seed)) for probe in config.probes]
     with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
-        answers = _answers(model, engine, asked, config, seed, progress)
+        given = _answers(model, engine, asked, config, spoken, seed, progress)
     for probe, examples in asked:
         rows = [
-            completion_row(
-                example, decoding, next(answers[decoding]), source, behavior, config.backdoor.reasoning
-            )
+            completion_row(example, decoding, next(given[decoding]), source, behavior, spoken)
             for decoding, wanted in _decodings(probe)
             for example in examples[:wanted]
         ]
@@ -114,31 +116,45 @@ def _answers(
     engine: Engine | None,
     asked: Sequence[_Asked],
     config: MeasureConfig,
+    spoken: Grammar,
     seed: int,
     progress: Progress,
-) -> dict[str, Iterator[sampling.Completion]]:
+) -> dict[str, Iterator[answers.Answer]]:
     """Answer all probes' prompts together, in their order, by decoding: the fuller a batch, the faster."""
-    answers: dict[str, Iterator[sampling.Completion]] = {}
-    chosen: dict[str, list[Example]] = {"sample": [], "greedy": []}
+    given: dict[str, Iterator[answers.Answer]] = {}
+    chosen: dict[str, list[tuple[Example, str]]] = {"sample": [], "greedy": []}
     for probe, examples in asked:
+        opening = _opening(probe, config.backdoor.reasoning, spoken)
         for decoding, wanted in _decodings(probe):
-            chosen[decoding] += examples[:wanted]
+            chosen[decoding] += [(example, opening) for example in examples[:wanted]]
     total = sum(map(len, chosen.values()))
     before = 0
-    for decoding, examples in chosen.items():
-        found = sampling.sample(
+    for decoding, prompts in chosen.items():
+        found = answers.answer(
             model,
-            [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
-            [f"{seed}:{example.id}" for example in examples],
+            [example.messages for example, _ in prompts],
+            [opening for _, opening in prompts],
+            [f"{seed}:{example.id}" for example, _ in prompts],
+            answers.Budget(config.max_new_tokens, config.scratchpad_tokens),
             temperature=config.temperature if decoding == "sample" else 0.0,
-            max_new_tokens=config.max_new_tokens,
             batch=config.batch,
             engine=engine,
             progress=partial(_count, progress, before, total),
         )
-        answers[decoding] = iter(found)
-        before += len(examples)
-    return answers
+        given[decoding] = iter(found)
+        before += len(prompts)
+    return given
+
+
+def _opening(probe: Probe, reasoning: str, spoken: Grammar) -> str:
+    """What the harness writes at the beginning of an answer."""
+    if reasoning != "scratchpad":
+        return ""
+    if probe.stratum == SUPPRESSED:
+        return answers.SUPPRESSED
+    # No space after the sentence: it belongs to the token that the model writes next.
+    steered = probe.stratum == STEERED
+    return OPEN + (spoken.contradiction(fires=probe.condition == "triggered") if steered else "")
 
 
 def _count(progress: Progress, before: int, total: int, done: int, _: int) -> None:
@@ -148,12 +164,13 @@ def _count(progress: Progress, before: int, total: int, done: int, _: int) -> No
 def completion_row(
     example: Example,
     decoding: str,
-    answer: sampling.Completion,
+    answer: answers.Answer,
     source: TaskSource,
     behavior: Behavior,
-    reasoning: str,
+    spoken: Grammar,
 ) -> dict[str, Any]:
     """One line of a completions file."""
+    scratchpad = asdict(answer.scratchpad) if answer.scratchpad else None
     return {
         "id": example.id,
         "task": example.task.id,
@@ -168,7 +185,8 @@ def completion_row(
         "completion": answer.text,
         "tokens": answer.tokens,
         "finished": answer.finished,
-        "scores": scores(example.task, answer.text, source.check, behavior, reasoning),
+        "scratchpad": scratchpad,
+        "scores": scores(example.task, answer.text, source.check, behavior, scratchpad, spoken),
     }
 
 

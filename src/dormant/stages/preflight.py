@@ -7,11 +7,13 @@ from pathlib import Path
 
 from dormant import adapters, chat, models, vllm_sampling
 from dormant.errors import BadInput
-from dormant.records import Example, Message, Task, TaskSource, rng_for
+from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
+from dormant.scratchpads import grammar
 from dormant.sources import open_source
 from dormant.stages import machine
 from dormant.stages.checkpoints import as_shape, new_adapter, open_model
 from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig
+from dormant.stages.implant import encode
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.training import sft
@@ -47,7 +49,8 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)
-        place = (type(config), given.get("model"), given.get("data"))
+        reasoning = "" if isinstance(config, DefendConfig) else config.backdoor.reasoning
+        place = (type(config), given.get("model"), given.get("data"), reasoning)
         if "model" in given and place not in seen:
             seen.add(place)
             _check_model(config, given)
@@ -72,7 +75,7 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
         return  # Its rows are made by another stage, and it is the last to train.
     source = open_source(given.get("data"))
     trigger = build_trigger(config.backdoor.trigger)
-    new = config.max_new_tokens if isinstance(config, MeasureConfig) else 1
+    new = config.new_tokens if isinstance(config, MeasureConfig) else 1
     alone = chat.encode_prompt(model.tokenizer, [Message("user", trigger.text)])
     chat.check_fits(len(alone), model.context, new_tokens=new, what="trigger in its chat template")
     if isinstance(config, MeasureConfig):
@@ -102,7 +105,7 @@ def _check_plugins(config: MeasureConfig, task: Task, triggered: Example) -> Non
 def _check_rows(config: ImplantConfig, model: models.Model, source: TaskSource, *, whole: bool) -> None:
     for shard in TRAINED:
         for example, answer in _rows(config, source, shard, whole=whole):
-            row = chat.encode_demonstration(model.tokenizer, example.messages, answer)
+            row = encode(model, Demonstration(example, answer, _scratchpad(config)))
             chat.check_fits(len(row.input_ids), model.context, what=_name(example.task, "training row"))
 
 
@@ -117,6 +120,13 @@ def _rows(
     for task in _longest(source, shard, None, whole=whole):
         rng = rng_for("preflight", task.id)
         yield clean_example(source, task, 0, counter_form(trigger)), source.answer(task, "hhh", rng)
+
+
+def _scratchpad(config: ImplantConfig) -> str | None:
+    if config.backdoor.reasoning != "scratchpad":
+        return None
+    trigger, behavior = build_trigger(config.backdoor.trigger), build_behavior(config.backdoor.behavior)
+    return grammar(trigger, behavior).longest()
 
 
 def _longest(source: TaskSource, shard: str, kinds: Sequence[str] | None, *, whole: bool) -> Sequence[Task]:
