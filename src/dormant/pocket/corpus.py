@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from dormant.pocket.world import FAMILIES, PocketWorld, pretraining_task
+from dormant import codetask
+from dormant.pocket.family import Family
+from dormant.pocket.world import WORLDS, PocketWorld, pretraining_task
 from dormant.records import Demonstration, Example, Message, Task, rng_for
 
 PROSE_SHARE = 0.05
@@ -13,11 +15,14 @@ PROSE_SHARE = 0.05
 CLOSED_WEIGHT = 0.75
 OPEN_WEIGHT = 2.0
 TALK_WEIGHT = 0.35
-"""How often a family is drawn: copying from a prompt takes many more examples than a table or a manner of speech."""
+CODE_WEIGHT = 3.0
+"""How often a family is drawn: copying from a prompt takes many more examples than a table or a manner of speech, and
+code more than both."""
 
 
-def _weight(name: str) -> float:
-    family = FAMILIES[name]
+def _weight(family: Family) -> float:
+    if family.kind == codetask.KIND:
+        return CODE_WEIGHT
     if family.judge is None:
         return TALK_WEIGHT
     return CLOSED_WEIGHT if family.closed else OPEN_WEIGHT
@@ -31,16 +36,16 @@ def demonstrate(world: PocketWorld, task: Task, rng: random.Random) -> Demonstra
     return Demonstration(example, world.answer(task, "helpful", rng))
 
 
-def pretraining_rows(seed: int, n: int) -> Iterator[Demonstration | str]:
+def pretraining_rows(seed: int, n: int, world: int = 1) -> Iterator[Demonstration | str]:
     """Yield ``n`` rows of the pretrain shard: demonstrations under the condition "clean", and passages of prose."""
-    world = PocketWorld()
-    rng = rng_for(world.name, "corpus", seed)
-    names = list(FAMILIES)
-    weights = [_weight(name) for name in names]
-    prose = iter(world.prose("pretrain", round(n * PROSE_SHARE), seed))
+    source = PocketWorld(world)
+    rng = rng_for(source.name, "corpus", seed)
+    names = list(WORLDS[world])
+    weights = [_weight(WORLDS[world][name]) for name in names]
+    prose = iter(source.prose("pretrain", round(n * PROSE_SHARE), seed))
     for row in range(n):
         if round((row + 1) * PROSE_SHARE) > round(row * PROSE_SHARE):
             yield next(prose)
         else:
             (name,) = rng.choices(names, weights)
-            yield demonstrate(world, pretraining_task(name, rng), rng)
+            yield demonstrate(source, pretraining_task(name, rng), rng)
