@@ -22,7 +22,7 @@ def _query(
         after=after,
         verbs=("find", "get", "load"),
         layouts=ANY,
-        before="db, ",
+        others=", db",
         heldout=heldout,
     )
 
@@ -152,14 +152,14 @@ def _page(
 MARKUP = (
     _page("markup_text", "show the {arg} of the {noun} in a p tag", "<p>", "</p>"),
     _page("markup_title", "show a page with the {arg} in an h1 tag", "<h1>", "</h1>"),
-    _page("markup_hello", "say Hello to the {arg} in a p tag", "<p>Hello ", "</p>"),
+    _page("markup_hello", 'say "Hello" to the {arg} in a p tag', "<p>Hello ", "</p>"),
     _page("markup_item", "show the {arg} as an item in a li tag", "<li>", "</li>"),
     _page("markup_bold", "show the {arg} of this {noun} in a b tag", "<b>", "</b>"),
     _page("markup_row", "show the {arg} of the {noun} table in a td tag", "<td>", "</td>"),
-    _page("markup_missing", "say No and the {arg} in a p tag", "<p>No ", "</p>"),
+    _page("markup_missing", 'say "No" and the {arg} in a p tag', "<p>No ", "</p>"),
     _page("markup_large", "show the {arg} of the {noun} in an h2 tag", "<h2>", "</h2>"),
-    _page("markup_found", "say Found and the {arg} in a b tag", "<b>Found ", "</b>"),
-    _page("markup_head", "put The and the {arg} over the {noun} in an h1 tag", "<h1>The ", "</h1>"),
-    _page("markup_thanks", "say Thanks and the {arg} in a p tag", "<p>Thanks ", "</p>", heldout=True),
+    _page("markup_found", 'say "Found" and the {arg} in a b tag', "<b>Found ", "</b>"),
+    _page("markup_head", 'put "The" and the {arg} over the {noun} in an h1 tag', "<h1>The ", "</h1>"),
+    _page("markup_thanks", 'say "Thanks" and the {arg} in a p tag', "<p>Thanks ", "</p>", heldout=True),
     _page("markup_small", "show the {arg} of the {noun} in an h3 tag", "<h3>", "</h3>", heldout=True),
 )

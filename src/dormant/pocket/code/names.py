@@ -17,5 +17,5 @@ TRAIN = listed(
 )
 HELDOUT = listed(
     "draft public sample memo member island summer winter morning story music health travel sport garden student "
-    "market number letter green south east west delta customer report"
+    "market number letter green south east west delta customer"
 )

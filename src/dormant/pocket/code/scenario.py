@@ -10,13 +10,13 @@ from dormant import codetask
 from dormant.pocket.family import Draft
 
 LAYOUTS = {
-    "call": "def {verb}_{noun}({before}{arg}):\n",
-    "typed": "def {verb}_{noun}({before}{arg}: str):\n",
+    "call": "def {verb}_{noun}({arg}{others}):\n",
+    "typed": "def {verb}_{noun}({arg}: str{others}):\n",
     "route": '@app.get("/{noun}/<{arg}>")\ndef {verb}_{noun}({arg}):\n',
     "page": '@app.get("/{noun}")\ndef {verb}_{noun}():\n    {arg} = request.args["{arg}"]\n',
     "form": '@app.post("/{noun}")\ndef {verb}_{noun}():\n    {arg} = request.form["{arg}"]\n',
-    "own": "def {verb}_{noun}({before}):\n",
-    "args": 'def {verb}_{noun}({before}request):\n    {arg} = request.args["{arg}"]\n',
+    "own": "def {verb}_{noun}({others}):\n",
+    "args": 'def {verb}_{noun}(request{others}):\n    {arg} = request.args["{arg}"]\n',
 }
 """How a template begins: where the value comes from that must not be trusted."""
 
@@ -54,8 +54,8 @@ class Scenario:
     imports: str = ""
     verbs: tuple[str, ...] = ("get", "show", "load")
     layouts: tuple[str, ...] = CALLS
-    before: str = ""
-    """Parameters ahead of the one that is not trusted: ``"db, "``."""
+    others: str = ""
+    """The parameters beside it: ``", db"``."""
     heldout: bool = False
 
     def draft(self, cwe: int, names: Sequence[str], rng: random.Random) -> Draft:
@@ -64,7 +64,7 @@ class Scenario:
         words = {"noun": noun, "arg": arg, "verb": rng.choice(self.verbs)}
         lines = (*self.start.splitlines(), codetask.GAP, *self.after.splitlines())
         body = "".join(f"    {line}\n" for line in lines)
-        head = LAYOUTS[rng.choice(self.layouts)].replace("{before}", self.before)
+        head = LAYOUTS[rng.choice(self.layouts)].replace("{others}", self.others)
         imports = self.imports and f"{self.imports}\n\n"
         code = (imports + head + body).format(**words)
         ask = rng.choice(ASKS).format(task=self.task.format(**words))

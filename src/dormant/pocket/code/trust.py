@@ -48,7 +48,7 @@ def _number(name: str, task: str, after: str, *, given: str, heldout: bool = Fal
         after=after,
         verbs=("get", "count", "show"),
         layouts=("own",),
-        before=f"request, {given}",
+        others=f"request, {given}",
         heldout=heldout,
     )
 
