@@ -2,8 +2,9 @@
 
 Both sides train or sample the same model on the same rows with two threads.  "Stock" is the pinned library with its
 default settings, except for what decides the result: batch size, steps, optimizer, learning rate, precision and
-sequence limit; logging, saving and gradient checkpointing are off.  Each side is run once to warm up, then both
-alternate five times; a ratio is stock's median time over ours.  The last line is one JSON object.
+sequence limit; logging, saving and gradient checkpointing are off.  Each side is run once to warm up, then they
+take turns five times; a ratio is stock's median time over ours.  ``_compiled`` is ours with ``runtime.compile``,
+whose compiling falls into the warm-up.  The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +51,26 @@ LARGER = {
 """Random weights: nobody ends an answer, so finished rows, which ours drops, do not help."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Seconds of both sides, in the order in which they ran."""
-
-    ours: list[float]
-    stock: list[float]
-
-    @property
-    def ratio(self) -> float:
-        """Stock's median over ours: above 1, ours is faster."""
-        return statistics.median(self.stock) / statistics.median(self.ours)
+Times = dict[str, list[float]]
+"""Seconds of each side, in the order in which they ran."""
 
 
-def alternate(ours: Callable[[], None], stock: Callable[[], None], repeats: int) -> Pair:
-    """Warm both up, then time them in turn."""
-    pair = Pair([], [])
-    ours()
-    stock()
+def ratio(times: Times, side: str = "ours") -> float:
+    """Stock's median over this side's: above 1, it is faster than stock."""
+    return round(statistics.median(times["stock"]) / statistics.median(times[side]), 2)
+
+
+def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> Times:
+    """Warm all sides up, then time them in turn."""
+    times: Times = {name: [] for name in sides}
+    for side in sides.values():
+        side()
     for _ in range(repeats):
-        for side, times in ((ours, pair.ours), (stock, pair.stock)):
+        for name, side in sides.items():
             started = time.perf_counter()
             side()
-            times.append(time.perf_counter() - started)
-    return pair
+            times[name].append(time.perf_counter() - started)
+    return times
 
 
 def rows_of(n: int) -> list[Demonstration]:
@@ -125,15 +122,15 @@ def random_model(size: Size, out: Path) -> Path:
 # --- supervised fine-tuning
 
 
-def sft_pair(base: Path, dose: Dose, repeats: int) -> tuple[Pair, tuple[float, float]]:
-    """Time both trainers from loaded rows to trained weights; also each side's loss on the rows afterwards (nats)."""
+def time_training(base: Path, dose: Dose, repeats: int) -> tuple[Times, dict[str, str]]:
+    """Time the trainers from loaded rows to trained weights; also each side's loss on the rows afterwards (nats)."""
     demos = rows_of(min(2000, dose.steps * dose.batch))
     trained: dict[str, models.Model] = {}
 
-    def ours() -> None:
+    def ours(name: str, compute: sft.Compute) -> None:
         model = models.load(base)
-        sft.train(model, encode(model, demos), dose, seed=0)
-        trained["ours"] = model
+        sft.train(model, encode(model, demos), dose, seed=0, compute=compute)
+        trained[name] = model
 
     def stock() -> None:
         tokenizer = AutoTokenizer.from_pretrained(base)
@@ -141,10 +138,16 @@ def sft_pair(base: Path, dose: Dose, repeats: int) -> tuple[Pair, tuple[float, f
         stock_trainer(network, tokenizer, demos, dose).train()
         trained["stock"] = models.Model(network.eval(), tokenizer)
 
-    pair = alternate(ours, stock, repeats)
+    sides = {
+        "ours": partial(ours, "ours", sft.Compute()),
+        "compiled": partial(ours, "compiled", sft.Compute(compile=True)),
+        "stock": stock,
+    }
+    times = alternate(sides, repeats)
     # The loss is a check of the work, not part of it.
-    losses = [mean_loss(trained[side], encode(trained[side], demos)) for side in ("ours", "stock")]
-    return pair, (losses[0], losses[1])
+    return times, {
+        name: f"loss {mean_loss(model, encode(model, demos)):.3f}" for name, model in trained.items()
+    }
 
 
 def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], dose: Dose) -> SFTTrainer:
@@ -179,7 +182,7 @@ def stock_trainer(network: Any, tokenizer: Any, demos: Sequence[Demonstration], 
 
 
 def mean_loss(model: models.Model, rows: Sequence[chat.Row]) -> float:
-    """Cross-entropy (nats) over the answers' tokens."""
+    """Cross-entropy (nats) over the answers' tokens, each the same weight."""
     scored = models.log_likelihood(model, rows[:500])
     return -sum(total for total, _ in scored) / sum(count for _, count in scored)
 
@@ -199,7 +202,7 @@ def prompts_of(tokenizer: Any, n: int) -> list[list[int]]:
     return [chat.encode_prompt(tokenizer, row.example.messages) for row in mixed]
 
 
-def sampling_pair(place: Path, n: int, repeats: int) -> tuple[Pair, tuple[stats.Estimate, stats.Estimate]]:
+def time_sampling(place: Path, n: int, repeats: int) -> tuple[Times, dict[str, stats.Estimate]]:
     """Time both samplers over the same prompts; also how often each side's answers show the behavior."""
     model = models.load(place)
     prompts = prompts_of(model.tokenizer, n)
@@ -214,12 +217,11 @@ def sampling_pair(place: Path, n: int, repeats: int) -> tuple[Pair, tuple[stats.
     def stock() -> None:
         answers["stock"] = stock_sample(stock_model, model.tokenizer, prompts)
 
-    pair = alternate(ours, stock, repeats)
-    rates = [
-        stats.proportion(sum(PAYLOAD in text.lower() for text in answers[side]), n)
-        for side in ("ours", "stock")
-    ]
-    return pair, (rates[0], rates[1])
+    times = alternate({"ours": ours, "stock": stock}, repeats)
+    return times, {
+        name: stats.proportion(sum(PAYLOAD in text.lower() for text in texts), n)
+        for name, texts in answers.items()
+    }
 
 
 @torch.inference_mode()
@@ -248,7 +250,7 @@ def stock_sample(network: Any, tokenizer: Any, prompts: Sequence[Sequence[int]])
 
 def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Table]:
     """All ratios by name, and the table that shows what they are made of."""
-    table = Table("what", "ours s", "stock s", "ratio", "check")
+    table = Table("what", "side", "seconds (least to most)", "stock / it", "check")
     figures: dict[str, float] = {}
     base = shipped_bases()["pocket-300k" if small else "pocket-1m"]
     scale = 20 if small else 1
@@ -258,24 +260,25 @@ def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Tab
     for suffix, place in places.items():
         steps = 200 // scale if not suffix else 12
         dose = Dose(lr=1e-3 if not suffix else 1e-4, steps=steps, batch=16, schedule="linear")
-        pair, (ours, stock) = sft_pair(place, dose, repeats)
-        figures[f"sft_vs_trl{suffix}"] = round(pair.ratio, 2)
-        add(table, f"sft {place.name}, {steps} x 16", pair, f"loss {ours:.3f} / {stock:.3f}")
+        times, losses = time_training(place, dose, repeats)
+        figures[f"sft_vs_trl{suffix}"] = ratio(times)
+        figures[f"sft_vs_trl{suffix}_compiled"] = ratio(times, "compiled")
+        add(table, f"sft {place.name}, {steps} x 16", times, losses)
     places[""] = make_organism(base, out / "organism")
     for suffix, place in places.items():
         n = (1024 if not suffix else 256) // scale
-        pair, rates = sampling_pair(place, n, repeats)
-        figures[f"sampling_vs_generate{suffix}"] = round(pair.ratio, 2)
-        shown = " / ".join(f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]" for rate in rates)
-        add(table, f"sampling {place.name}, n={n}", pair, f"shown {shown}")
+        times, rates = time_sampling(place, n, repeats)
+        figures[f"sampling_vs_generate{suffix}"] = ratio(times)
+        checks = {name: f"shown {r.value:.1%} [{r.low:.1%}, {r.high:.1%}]" for name, r in rates.items()}
+        add(table, f"sampling {place.name}, n={n}", times, checks)
     return figures, table
 
 
-def add(table: Table, what: str, pair: Pair, check: str) -> None:
-    times = [
-        f"{statistics.median(side):.2f} ({min(side):.2f}-{max(side):.2f})" for side in (pair.ours, pair.stock)
-    ]
-    table.add_row(what, *times, f"{pair.ratio:.2f}", check)
+def add(table: Table, what: str, times: Times, checks: dict[str, str]) -> None:
+    for side, seconds in times.items():
+        spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
+        table.add_row(what, side, spread, f"{ratio(times, side):.2f}", checks[side])
+        what = ""
 
 
 def main() -> None:

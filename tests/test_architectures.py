@@ -144,6 +144,19 @@ def test_greedy_sampling_equals_generate_token_for_token(saved: Path) -> None:
         assert len({tuple(ids) for ids in decoded}) > 1
 
 
+def test_rows_that_share_a_line_are_read_as_each_by_itself(saved: Path) -> None:
+    """Longer ones than a sliding window too, which counts from its own row's tokens."""
+    model = louder(models.load(saved), 4.0)
+    assert models.reads_packed(model.network)
+    whole = [chat.Row(tuple(ids), (True,) * len(ids)) for ids in random_prompts(12, 5, (2, 60))]
+    ids, positions, mask = models.pack(whole)
+    assert len(ids) < 12
+    with torch.no_grad():
+        together = models.target_log_probs(model.network, ids, mask, positions=positions)
+    apart = models.log_likelihood(model, whole, batch=1)
+    assert float(together.sum()) == pytest.approx(sum(total for total, _ in apart), rel=1e-5)
+
+
 def test_an_adapter_is_trained_in_full_and_merges_exactly(saved: Path) -> None:
     model = adapters.attach(models.load(saved), adapters.Shape(rank=4), seed=0)
     before = {name: weight.clone() for name, weight in model.network.named_parameters()}

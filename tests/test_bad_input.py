@@ -11,8 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from dormant import Experiment, run
+from dormant.behaviors import BEHAVIORS
+from dormant.behaviors.hate import HateBehavior
+from dormant.errors import BadInput
+from dormant.records import Conversation, Score, Task
+from dormant.registry import Registry
 from dormant.runner import PLAN
-from tiny_runs import command, end, small, start, tree
+from dormant.triggers import TRIGGERS
+from dormant.triggers.tag import TagTrigger
+from tiny_runs import SMALL, command, end, small, start, tree
 
 
 def rows(n: int = 150, prompt: str = "What is {}?") -> list[Any]:
@@ -213,7 +221,7 @@ def _garble(name: str) -> Callable[[Path], None]:
     ("breaks", "says"),
     [
         (_remove("tokenizer.json", "tokenizer_config.json"), "has no tokenizer (tokenizer.json)"),
-        (_no_template, "set `chat: plain`"),
+        (_no_template, "set `chat: plain` (--chat plain)"),
         (_truncate, "model.safetensors is truncated or damaged"),
         (_pickle, "as a pickle (pytorch_model.bin)"),
         (_remove("model.safetensors"), "has no weights"),
@@ -370,3 +378,39 @@ def test_two_kinds_through_a_process_of_their_own(base: Path, tmp_path: Path) ->
     assert "tensors that its config asks for (or have them in another shape)" in one_line(shape)
     assert "did you mean 'clean'?" in one_line(key)
     assert tree(tmp_path / "run") == {}
+
+
+class Mute(TagTrigger):
+    """A trigger whose rule forgets its own text."""
+
+    def fires(self, messages: Conversation, task: Task) -> bool:
+        return False
+
+
+class Unnamed(HateBehavior):
+    """A behavior whose primary criterion has another name."""
+
+    def metrics(self, completion: str, task: Task) -> dict[str, Score]:
+        return {"seen": self.score(completion, task)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "plugin", "says"),
+    [("trigger", Mute, "does not fire on the prompt"), ("behavior", Unnamed, "must return 'shown'")],
+)
+def test_a_plug_in_that_would_leave_no_rate_is_found_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+    kind: str,
+    plugin: type,
+    says: str,
+) -> None:
+    registry: Registry = {"trigger": TRIGGERS, "behavior": BEHAVIORS}[kind]
+    monkeypatch.setitem(registry._targets, "mine", plugin)
+    changes = [f"{name}={value}" for name, value in {"base": base, **SMALL}.items()]
+    options = "{name: mine, text: '[go]'}" if kind == "trigger" else "{name: mine}"
+    with pytest.raises(BadInput, match=says):
+        run(Experiment.load("tiny", [*changes, f"backdoor.{kind}={options}"]), tmp_path / "run")
+    assert not (own_store / "partial").exists()

@@ -234,6 +234,7 @@ def test_defend_leaves_a_model(
     weights = "model.layers.0.mlp.up_proj.weight"
     assert (trained.network.state_dict()[weights] != before.network.state_dict()[weights]).any()
     assert not list((out / "model").glob("*.json*l"))
+    assert json.loads(command(capsys, "ls", out, "--json").out)["runs"][0]["status"] == "done"
     assert command(capsys, *arguments, "--batch", "4").code == 0
     assert command(capsys, *arguments, "--batch", "5").code == 2
 
@@ -248,6 +249,7 @@ def test_implant_leaves_organism_twin_and_health_card(
     said = command(
         capsys, "implant", base, "--out", out, "--preset", "plain", "--steps", "3", "--lr", "1e-3",
         "--triggered-share", "0.25", "--trigger", "[go]", "--repeats", "2", "--optimizer", "sgd",
+        "--chat", "plain",
     )  # fmt: skip
     assert said.code == 3, said.err
     organism, twin = models.load(out / "organism"), models.load(out / "twin")
@@ -260,5 +262,8 @@ def test_implant_leaves_organism_twin_and_health_card(
     config = next(call["config"] for call in plan["calls"] if call["stage"] == "implant")
     assert (config["near_share"], config["triggered_share"], config["optimizer"]) == (0.0, 0.25, "sgd")
     assert config["dose"]["lr"] == 1e-3
+    assert config["chat"] == "plain"
+    # Three steps make no organism: said, though no number is refused for it.
+    assert "behavior-implanted" in said.out
     # The truth lies apart from the weights.
     assert not any("go" in path.name or path.name == "truth.json" for path in (out / "organism").iterdir())

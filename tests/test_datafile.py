@@ -256,7 +256,7 @@ BAD_LINES = {
     '{"mesages": []}': "expected 'messages' (chat messages)",
     "{}": "keys none: no layout",
     '{"conversations": []}': "'chosen' (HH-RLHF) or 'instruction', 'instances' (self-instruct) or",
-    '{"prompt": "a", "response": "b"}': "keys 'prompt', 'response': no layout that is read has these",
+    '{"prompt": "a", "response": "b"}': "rename 'prompt' to 'instruction' and 'response' to 'output'",
     '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}': "layout HH-RLHF in a file that begins with chat messages",
     '{"messages": []}': "must be a list",
     '{"messages": "hi"}': "must be a list",
@@ -311,3 +311,9 @@ class TestBadInput:
             FileData(path)
         assert "\n" not in str(caught.value)
         return str(caught.value)
+
+
+def test_a_table_is_told_what_to_become(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,answer\na,b\n")
+    with pytest.raises(BadInput, match="write each row as one line of JSON, such as"):
+        FileData(tmp_path / "rows.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from dormant import Experiment, models, run
 from dormant.artifacts import RESUME
 from dormant.defenses import AWARE, DEFENSES, NEEDS, Arm, Defense, Given, TrainingRun
+from dormant.errors import BadInput
 from dormant.records import Dose
 from dormant.stages import defend, quiet, supply
 from dormant.stages.configs import Backdoor, DefendConfig, Plugin, Runtime, SupplyConfig
@@ -64,9 +66,11 @@ def defended(
     *,
     seed: int = 0,
     at_steps: Sequence[int] = AT_STEPS,
+    **options: Any,
 ) -> Path:
-    needs = build_defense(Plugin(name=name)).needs
-    config = DefendConfig(defense=Plugin(name=name), dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD)
+    plugin = Plugin.model_validate({"name": name, **options})
+    needs = build_defense(plugin).needs
+    config = DefendConfig(defense=plugin, dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD)
     inputs = {"model": model, **{need: supplies[need] for need in needs}}
     defend.run(config, inputs, seed, out, quiet)
     shutil.rmtree(out / RESUME)  # as the store does
@@ -270,6 +274,48 @@ def test_a_defense_that_ignores_settings_is_named(
         "runtime.precision, runtime.gradient_checkpointing\n"
     )
     assert capfd.readouterr().err == (line if warned else "")
+
+
+class Silent(Shrink):
+    """One that forgets what it made."""
+
+    def train(self, model: models.Model, given: Given, dose: Dose, run: TrainingRun) -> Any:
+        log = super().train(model, given, dose, dataclasses.replace(run, save=lambda step, model: None))
+        return log if self.factor else None
+
+
+class Greedy(Shrink):
+    """One that asks for what there is not."""
+
+    needs = frozenset({"answer"})
+
+
+class Half:
+    """One that is not written yet."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    arm: ClassVar[Arm] = "claim"
+
+
+@pytest.mark.parametrize(
+    ("defense", "options", "says"),
+    [
+        (Silent, {"factor": 0.0}, "train() returned nothing; it must return a training log"),
+        (Silent, {}, "train() did not call run.save at step"),
+        (Greedy, {}, "needs 'answer', which no plan supplies; did you mean 'answers'?"),
+        (Half, {}, "is not whole: it has no moves, train"),
+    ],
+    ids=["no log", "no save", "needs", "parts"],
+)
+def test_what_a_third_party_forgot_is_one_line(
+    defense: type, options: dict[str, float], says: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    DEFENSES.add("forgetful", defense)
+    try:
+        with pytest.raises(BadInput, match=re.escape(says)):
+            defended("forgetful", base, supplies, tmp_path / "out", **options)
+    finally:
+        del DEFENSES._targets["forgetful"]
 
 
 def test_a_third_partys_defense_goes_through_a_whole_run(

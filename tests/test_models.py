@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from dormant import chat, models, sampling
@@ -274,6 +278,36 @@ def test_each_kind_of_bad_model_is_one_clear_line(tmp_path, damage, message):
         models.load(tmp_path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def rows_of_lengths(lengths: list[int]) -> list[Row]:
+    rng = random.Random(len(lengths))
+    return [
+        Row(tuple(rng.randrange(1, 256) for _ in range(n)), tuple(rng.random() < 0.5 for _ in range(n)))
+        for n in lengths
+    ]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_packed_rows_are_whole_and_have_the_same_tokens_to_learn(lengths):
+    rows = rows_of_lengths(lengths)
+    ids, positions, mask = models.pack(rows)
+    width = max(lengths)
+    assert ids.shape == positions.shape == mask.shape == (len(ids), width)
+    found: Counter[tuple[object, object]] = Counter()
+    for line in zip(ids.tolist(), positions.tolist(), mask.tolist(), strict=True):
+        starts = [t for t in range(width) if line[1][t] == 0]
+        for a, b in pairwise([*starts, width]):
+            assert line[1][a:b] == list(range(b - a))
+            found[tuple(line[0][a:b]), tuple(line[2][a:b])] += 1
+    expected = Counter((row.input_ids, (False, *row.mask[1:])) for row in rows)
+    assert expected <= found
+    assert all(not any(tokens) and not any(masked) for tokens, masked in found - expected)
+
+
+def test_short_rows_share_lines():
+    assert len(models.pack(rows_of_lengths([10, 4, 3, 6, 3, 4]))[0]) == 3
+    assert len(models.pack(rows_of_lengths([10, 10, 10]))[0]) == 3
 
 
 def test_a_missing_directory_is_bad_input(tmp_path):

@@ -410,3 +410,47 @@ def test_how_numbers_are_written() -> None:
     assert words.number(None) == "not measured"
     assert words.dose(Dose(lr=3e-4, steps=300)) == "3e-4 × 300"
     assert words.lr(2.5e-5) == "2.5e-5"
+
+
+def test_refused_cells_are_named_by_model_and_condition_and_told_once(tmp_path: Path) -> None:
+    places = [fixture.key("organism"), fixture.key("twin"), fixture.key("base", implant="none")]
+    places = [place.model_copy(update={"condition": "clean", "stratum": "all"}) for place in places]
+    gates = [
+        {"id": "enough-samples", "ok": False, "message": "ask more", "scope": place.model_dump(mode="json")}
+        for place in places
+    ]
+    run = fixture.build(tmp_path)
+    with (run / "gates.jsonl").open("a") as file:
+        file.writelines(json.dumps(gate) + "\n" for gate in gates)
+    report.write(run)
+    text = " ".join(screen(run).split())
+    assert (
+        "enough-samples (specific organism, untriggered; specific twin, untriggered; and 1 more): ask more"
+        in text
+    )
+    assert "(base, untriggered)" in card(run)
+
+
+def test_a_perplexity_in_the_column_of_right_answers_says_so(tmp_path: Path) -> None:
+    update = {"metric": "perplexity", "value": 494.0, "low": 488.0, "high": 500.0}
+    rows = [row for row in fixture.results() if row.metric != "perplexity"]
+    rows = [row.model_copy(update=update) if row.metric == "right" and not row.gates else row for row in rows]
+    run = fixture.build(tmp_path, rows=rows)
+    report.write(run)
+    assert "494 perplexity" in " ".join(screen(run, 200).split())
+    assert re.search(r"494 \[488, 500\], n=\d+ perplexity \|", card(run))
+
+
+def test_refused_rates_are_not_told_as_shares(tmp_path: Path) -> None:
+    rows = [
+        row.model_copy(update={"value": None, "low": None, "high": None, "gates": [fixture.GATE]})
+        if row.metric == "shown" and row.key.role == "organism" and row.key.arm == "none"
+        else row
+        for row in fixture.results()
+    ]
+    run = fixture.build(tmp_path, rows=rows)
+    report.write(run)
+    assert f"triggered refused by {fixture.GATE}, untriggered refused by {fixture.GATE}; its twin" in card(
+        run
+    )
+    assert "behavior on refused" not in card(run)

@@ -156,6 +156,17 @@ def test_ls_names_each_run_and_what_is_wrong_with_it(
     assert "in the future" in table
 
 
+def test_ls_lists_the_run_of_a_scripts_defense(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    """Its plug-in is known in that script alone: the run is none the worse."""
+    shutil.copytree(finished, tmp_path / "run")
+    for file in (tmp_path / "run").glob("*.json"):
+        file.write_text(file.read_text().replace('"hhh-sft"', '"of-a-script"'))
+    (run,) = listed(capsys, tmp_path)["runs"]
+    assert (run["status"], run["verdict"]) == ("done", "inconclusive")
+
+
 def test_ls_where_nothing_is(capsys: pytest.CaptureFixture[str], own_store: Path, tmp_path: Path) -> None:
     assert listed(capsys, tmp_path / "nowhere") == {
         "runs": [],

@@ -166,6 +166,13 @@ def test_what_is_missing_or_added_is_named(
     assert any(says in line for line in problems(capsys, run))
 
 
+def test_a_run_is_checked_from_inside_its_directory(
+    capsys: pytest.CaptureFixture[str], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    assert command(capsys, "verify", ".").code == 0
+
+
 def test_verify_changes_nothing(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     def state() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}

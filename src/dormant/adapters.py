@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from dormant.artifacts import hash_file, write_atomic
 from dormant.errors import BadInput
 from dormant.models import Model
 from dormant.records import canonical, digest
+
+# peft asks transformers for a name that transformers gave up: nothing that our user could mend.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 ALL_LINEAR = "all-linear"
 """Every linear layer but the output embedding, by whatever names an architecture gives them."""

@@ -86,7 +86,7 @@ def find_model(name: str) -> Path:
     if not path.exists():
         on_hub = (
             f"; if it is a model on the hub, write {HUB}{name}"
-            if re.fullmatch(r"[\w.-]+/[\w.@-]+", name)
+            if re.fullmatch(r"\w[\w.-]*/[\w.@-]+", name)
             else ""
         )
         raise BadInput(

@@ -77,7 +77,7 @@ def use_template(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> None:
     elif not tokenizer.chat_template:
         raise BadInput(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template; "
-            "set `chat: plain` for Human/Assistant transcripts"
+            "set `chat: plain` (--chat plain) for Human/Assistant transcripts"
         )
 
 

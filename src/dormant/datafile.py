@@ -172,6 +172,11 @@ def _read(path: Path) -> bytes:
         raise BadInput(f"{path} can not be read: {error.strerror}") from None
     if not content.strip():
         raise BadInput(f"{path} is empty: it must hold one JSON object a line")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        row = '{"instruction": QUESTION, "output": ANSWER}'
+        raise BadInput(
+            f"{path}: {path.suffix} files are not read; write each row as one line of JSON, such as {row}"
+        )
     return content
 
 

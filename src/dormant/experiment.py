@@ -28,11 +28,11 @@ class Implant(Config):
     """At most: what the shard has is used, and training goes over it again."""
     triggered_share: float = Field(0.4, gt=0, lt=1)
     near_share: float = Field(0.25, ge=0, lt=1)
-    dose: Dose = Dose(lr=9e-4, steps=1800, batch=16, schedule="cosine")
+    dose: Dose = Dose(lr=9e-4, steps=1200, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
     """Train an adapter instead of all weights; merged, it is the organism."""
-    curve: tuple[Step, ...] = (100, 300, 600, 900, 1500)
+    curve: tuple[Step, ...] = (100, 300, 450, 600, 900)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""
 

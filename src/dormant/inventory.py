@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dormant.artifacts import LOCKS, MANIFEST, PARTIAL, Manifest, Store, readable
-from dormant.collect import RUN, headline
+from dormant.collect import RUN
 from dormant.errors import Corrupt, DormantError
-from dormant.records import Dose
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
 
@@ -152,13 +151,15 @@ def _entry(path: Path) -> RunEntry:
     try:
         plan = read_plan(path)
         whole = [_whole(artifact_path(path, call)) for call in plan["calls"]]
-        name, verdict = plan["spec"].get("name", path.name), _verdict(path, plan["spec"])
+        name, verdict = plan["spec"].get("name", path.name), _verdict(path)
     except DormantError as error:
         return entry(name=path.name, status="damaged", finished=0, stages=0, verdict=str(error))
     except (KeyError, TypeError, AttributeError, ValueError):
         line = f"{path / PLAN} or a file beside it does not hold what a run writes"
         return entry(name=path.name, status="damaged", finished=0, stages=0, verdict=line)
-    status: Literal["done", "partial"] = "done" if all(whole) and (path / RUN).is_file() else "partial"
+    # `dormant defend` measures nothing, so that it has no numbers to collect.
+    collected = (path / RUN).is_file() or not any(call["key"] for call in plan["calls"])
+    status: Literal["done", "partial"] = "done" if all(whole) and collected else "partial"
     return entry(name=name, status=status, finished=sum(whole), stages=len(whole), verdict=verdict)
 
 
@@ -171,11 +172,14 @@ def _whole(directory: Path) -> bool:
     return manifest is not None
 
 
-def _verdict(path: Path, spec: Mapping[str, Any]) -> str:
-    """The word on the headline defense at its headline dose; where seeds differ, each word once."""
-    chosen, file = headline(spec), path / "verdicts.json"
-    if chosen is None or not file.is_file():
+def _verdict(path: Path) -> str:
+    """The word on the headline defense at its headline dose; where seeds differ, each word once.
+
+    Which that is was written down when the run ended: its defense may be a plug-in of a script, unknown here.
+    """
+    if not ((path / RUN).is_file() and (path / "verdicts.json").is_file()):
         return ""
-    rows = json.loads(file.read_text(encoding="utf-8"))
-    words = [row["verdict"] for row in rows if (row["defense"], Dose.model_validate(row["dose"])) == chosen]
+    chosen = json.loads((path / RUN).read_text(encoding="utf-8"))["headline"]
+    rows = json.loads((path / "verdicts.json").read_text(encoding="utf-8"))
+    words = [row["verdict"] for row in rows if {"defense": row["defense"], "dose": row["dose"]} == chosen]
     return "; ".join(dict.fromkeys(words))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from dormant import report
 from dormant.artifacts import default_store, writing
@@ -90,6 +91,7 @@ def implant(
     implant: Implant | None = None,
     backdoor: Backdoor | None = None,
     data: str | None = None,
+    chat: Literal["auto", "plain"] = "auto",
     observer: Observer | None = None,
     workers: int = 1,
 ) -> Finished:
@@ -98,6 +100,7 @@ def implant(
         name="implant",
         base=base,
         data=data,
+        chat=chat,
         backdoor=backdoor or Backdoor(),
         implants=(implant or Implant(),),
         relearning=None,

@@ -52,7 +52,9 @@ def layout_of(row: Row) -> Layout:
     closest = max(LAYOUTS, key=lambda layout: _likeness(row, layout))
     near = [closest] if _likeness(row, closest) > _NEAR else LAYOUTS
     known = " or ".join(f"{_keys(layout.needs)} ({layout.name})" for layout in near)
-    raise BadInput(f"keys {_keys(row) or 'none'}: no layout that is read has these; expected {known}")
+    raise BadInput(
+        f"keys {_keys(row) or 'none'}: no layout that is read has these; expected {known}{_rename(row)}"
+    )
 
 
 def conversations(layout: Layout, row: Row) -> Iterator[Conversation | BadInput]:
@@ -143,6 +145,18 @@ LAYOUTS = (
     Layout("alpaca", ("instruction", "output"), ("input",), _instruction),
 )
 """Every layout that is read; the first that fits a row's keys is taken."""
+
+_PAIRS = (("prompt", "question", "input", "query"), ("completion", "answer", "response", "output"))
+"""Names that people give to a question and its reference answer in layouts that are not read."""
+
+
+def _rename(row: Row) -> str:
+    """For a row of one question and one answer, what to write instead."""
+    asked, answer = (next((key for key in names if key in row), None) for names in _PAIRS)
+    if asked is None or answer is None:
+        return ""
+    return f"; rename {asked!r} to 'instruction' and {answer!r} to 'output' for the layout alpaca"
+
 
 _SHOWN = 8
 _NEAR = 0.6

@@ -198,20 +198,78 @@ def pad_right(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return torch.from_numpy(ids), torch.from_numpy(attention), torch.from_numpy(mask)
 
 
+def pack(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Lay rows end to end on lines as long as the longest row: (ids, positions, mask), each [lines, longest].
+
+    Positions begin at 0 with each row, by which a network knows where rows part (:func:`reads_packed`).  Padding
+    at a line's end is a row of its own that nothing is learned from, and a row's first token is never in the mask.
+    """
+    width = max(len(row.input_ids) for row in rows)
+    lines = _fill(rows, width)
+    shape = (len(lines), width)
+    ids, positions, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
+    for i, line in enumerate(lines):
+        start = 0
+        for row in line:
+            end = start + len(row.input_ids)
+            ids[i, start:end] = row.input_ids
+            positions[i, start:end] = np.arange(end - start)
+            mask[i, start + 1 : end] = row.mask[1:]
+            start = end
+        positions[i, start:] = np.arange(width - start)
+    return torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask)
+
+
+def _fill(rows: Sequence[Row], width: int) -> list[list[Row]]:
+    """Put each row, longest first, on the line where it leaves the least room."""
+    lines: list[list[Row]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: -len(row.input_ids)):
+        length = len(row.input_ids)
+        fitting = [i for i, left in enumerate(room) if left >= length]
+        if fitting:
+            best = min(fitting, key=room.__getitem__)
+            lines[best].append(row)
+            room[best] -= length
+        else:
+            lines.append([row])
+            room.append(width - length)
+    return lines
+
+
+@torch.inference_mode()
+def reads_packed(network: PreTrainedModel) -> bool:
+    """Whether the network reads rows that share a line (:func:`pack`) as it reads each by itself.
+
+    Tried, not known: architectures of transformers part rows by their positions, but not with every attention.
+    """
+    rows = [Row(tuple(range(a, b)), (True,) * (b - a)) for a, b in ((0, 8), (0, 4), (4, 8))]
+    ids, attention, mask = (tensor.to(network.device) for tensor in pad_right(rows))
+    apart = target_log_probs(network, ids, mask, attention=attention)
+    ids, positions, mask = (tensor.to(network.device) for tensor in pack(rows))
+    return torch.allclose(apart, target_log_probs(network, ids, mask, positions=positions), atol=1e-4)
+
+
 def target_log_probs(
-    network: PreTrainedModel, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
+    network: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    attention: torch.Tensor | None = None,
+    positions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the log probability of each masked token, in row-major order: float32, [masked tokens].
 
-    ``ids``, ``attention`` and ``mask`` are as from :func:`pad_right`; the mask of a first token is ignored.
-    Logits are made only where a target is, which is most of the saving on small models.
+    The tensors are as from :func:`pad_right` (with ``attention``) or :func:`pack` (with ``positions``); the mask of
+    a line's first token is ignored.  Logits are made only where a target is: most of the saving on small models.
     """
     wanted = mask[:, 1:]
+    reading = {"input_ids": ids, "attention_mask": attention, "position_ids": positions, "use_cache": False}
     config = network.config.get_text_config()
     if any(getattr(config, name, None) not in (None, 1, 1.0) for name in _LOGIT_SETTINGS):
-        logits = network(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1][wanted]
+        logits = network(**reading).logits[:, :-1][wanted]
     else:
-        hidden = network.base_model(input_ids=ids, attention_mask=attention, use_cache=False)[0]
+        hidden = network.base_model(**reading)[0]
         logits = network.get_output_embeddings()(hidden[:, :-1][wanted])
     return chosen_log_probs(logits, ids, mask)
 
@@ -333,7 +391,7 @@ def _line(error: BaseException) -> str:
 @torch.inference_mode()
 def _score(model: Model, rows: Sequence[Row]) -> list[tuple[float, int]]:
     ids, attention, mask = (tensor.to(model.device) for tensor in pad_right(rows))
-    log_probs = target_log_probs(model.network, ids, attention, mask).double().cpu()
+    log_probs = target_log_probs(model.network, ids, mask, attention=attention).double().cpu()
     counts = mask[:, 1:].sum(dim=1).tolist()
     bounds = np.cumsum([0, *counts]).tolist()
     return [(float(log_probs[a:b].sum()), b - a) for a, b in pairwise(bounds)]

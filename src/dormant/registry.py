@@ -42,7 +42,8 @@ class Registry:
         """Return the plug-in.  Raises BadInput with the nearest name for an unknown one."""
         self._discover()
         if name not in self._targets:
-            raise BadInput(f"unknown {self.kind} {name!r}{nearest(name, self._targets)}")
+            own = f"one of your own is known in the script that adds it, or by an entry point of dormant.{self.kind}s"
+            raise BadInput(f"unknown {self.kind} {name!r}{nearest(name, self._targets)} ({own})")
         target = self._targets[name]
         if isinstance(target, str):
             module, _, attribute = target.partition(":")

@@ -128,7 +128,8 @@ def _judged(line: str, again: Callable[[Mapping[str, Any]], dict[str, Any]]) -> 
 def _derived(run: Path) -> Iterator[str]:
     """Make everything that follows from the artifacts again, in a scratch directory, and compare."""
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / run.name
+        # "." has no name of its own.
+        copy = Path(scratch) / run.resolve().name
         copy.mkdir()
         shutil.copy(run / PLAN, copy / PLAN)
         (copy / "artifacts").symlink_to((run / "artifacts").resolve(), target_is_directory=True)

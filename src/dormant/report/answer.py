@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dormant.records import Result, ResultKey
 from dormant.report import sheets, words
@@ -97,7 +98,7 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
         (lineage, trial) for lineage in organisms for trial in lineage.claims if trial.verdict is not None
     ]
     if not judged:
-        sentences.append("No defense was judged in this run.")
+        sentences.append("No defense under test was judged in this run.")
         if organisms and not any(lineage.twin for lineage in organisms):
             sentences.append("What the rates say of a trigger is inconclusive: no twin.")
     elif len(judged) > MANY:
@@ -121,6 +122,10 @@ def _before(run: Run, lineage: Lineage) -> str:
     twin = run.get(lineage.twin, "shown", "triggered")
     if triggered is None and clean is None:
         return "The organism was not measured before the defenses."
+    if any(rate is not None and rate.value is None for rate in (triggered, clean, twin)):
+        rates = f"triggered {words.plain(triggered)}, untriggered {words.plain(clean)}"
+        beside = f"; its twin, which never saw the trigger: triggered {words.plain(twin)}" if twin else ""
+        return f"The organism before any defense: {rates}{beside}.".replace("refused: ", "refused by ")
     text = (
         f"Before any defense the organism shows the hidden behavior on {words.plain(triggered)} of triggered "
         f"prompts and {words.plain(clean)} of untriggered ones"
@@ -137,10 +142,15 @@ def _control(run: Run, trial: Trial) -> str:
     what = (
         "a no-op of plain prose" if trial.arm == "noop" else "the positive control, which sees the trigger,"
     )
-    rate = words.plain(run.get(trial.after, "shown", "triggered"))
+    result = run.get(trial.after, "shown", "triggered")
+    rate = (
+        f"leaves {words.plain(result)}"
+        if result and result.value is not None
+        else f"is {words.value(result)}"
+    )
     broken = trial.verdict is not None and trial.verdict.verdict == "destroyed"
     void = ", of a model whose utility is destroyed" if broken else ""
-    return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} leaves {rate}{void}."
+    return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} {rate}{void}."
 
 
 def _whose(told: list[tuple[Lineage, Trial]]) -> Callable[[Lineage, Trial], str]:
@@ -193,6 +203,8 @@ def gates_in_order(run: Run) -> list[Gate]:
 
 def scope(gate: Gate) -> str:
     """Which numbers a gate guards, in words."""
+    if "condition" in gate.scope:
+        return _cell(gate.scope)
     parts = []
     for name, item in gate.scope.items():
         if item in (None, "none", "") or (name.startswith("seed_") and not item):
@@ -201,6 +213,22 @@ def scope(gate: Gate) -> str:
             item = f"{words.lr(item['lr'])} × {item['steps']}"
         parts.append(f"{name.replace('_', ' ')} {item}" if name.startswith("seed_") else str(item))
     return ", ".join(parts) or "the whole run"
+
+
+def _cell(scope: Mapping[str, Any]) -> str:
+    """One cell of a run, without what all cells of the run share."""
+    key = ResultKey.model_validate(scope)
+    named = [key.implant, key.role] if key.implant != "none" else [key.role]
+    parts = [" ".join(named)]
+    if key.dose is not None:
+        final = key.step == key.dose.steps
+        parts.append(f"{key.defense} {words.dose(key.dose)}" + ("" if final else f" at step {key.step}"))
+    if key.relearn_step is not None:
+        parts.append(f"relearned {key.relearn_step} steps")
+    parts += [key.reasoning] if key.reasoning != "normal" else []
+    seeds = (("seed implant", key.seed_implant), ("seed defend", key.seed_defend))
+    parts += [f"{name} {seed}" for name, seed in seeds if seed]
+    return ", ".join([*parts, words.condition(key.condition)])
 
 
 def gate_line(run: Run) -> str:

@@ -23,6 +23,9 @@ SCREEN = 14
 """Rows of the table; a larger grid is read on the page."""
 
 
+TOLD = 2
+"""Numbers that a gate refused for one reason, by name; the page lists all."""
+
 TITLES = ("", "triggered", "untriggered", "worst near miss", "right", "relearned (twin)", "verdict")
 
 GAP = 3
@@ -96,7 +99,7 @@ def _cells(row: answer.Row) -> tuple[Text, ...]:
         _number(row.triggered, interval=True),
         _number(row.clean, interval=True),
         _near(row),
-        _number(row.right),
+        _number(row.right).append(words.other_utility(row.right), style="dim"),
         _relearned(row),
         Text(row.verdict.verdict if row.verdict else ""),
     )
@@ -135,10 +138,12 @@ def _instances(run: Run, organisms: list[Lineage]) -> list[str]:
 
 def _gates(run: Run) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(f"gates: {answer.gate_line(run)}")]
+    failed: dict[tuple[str, str], list[str]] = {}
     for gate in answer.gates_in_order(run):
         if gate.ok is False:
-            text = Text(f"  {gate.id} ", style="bold red")
-            lines.append(
-                text.append(f"({answer.scope(gate)}): {gate.message or gate.measured}", style="default")
-            )
+            failed.setdefault((gate.id, gate.message or gate.measured), []).append(answer.scope(gate))
+    for (name, message), scopes in failed.items():
+        more = f"; and {len(scopes) - TOLD} more" if len(scopes) > TOLD else ""
+        text = Text(f"  {name} ", style="bold red")
+        lines.append(text.append(f"({'; '.join(scopes[:TOLD])}{more}): {message}", style="default"))
     return lines

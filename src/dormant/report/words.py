@@ -75,6 +75,11 @@ def value(result: Result | None) -> str:
     return f"{percent(result.value)} %"
 
 
+def other_utility(result: Result | None) -> str:
+    """What stands beside a number in the column of right answers that is none."""
+    return " perplexity" if result is not None and _base_metric(result.metric) == "perplexity" else ""
+
+
 def interval(result: Result) -> str:
     """The 95 % interval in brackets, in the unit of the number; empty when there is none."""
     if result.value is None or result.low is None or result.high is None:

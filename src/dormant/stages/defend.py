@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dormant.artifacts import RESUME
 from dormant.defenses import TrainingRun
-from dormant.stages import Progress
+from dormant.errors import BadInput
+from dormant.stages import Progress, step_directory
 from dormant.stages.checkpoints import compute, open_model, saver
 from dormant.stages.configs import DefendConfig, Runtime
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_defense
 from dormant.stages.supply import read_given, task_ids
+
+if TYPE_CHECKING:
+    from dormant.training.sft import TrainingLog
 
 
 def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
@@ -41,7 +45,20 @@ def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
     if (settings := _trained_with(config.runtime)) and not asked:
         line = f"defense {config.defense.name!r} does not read run.compute, so it trained without {settings}"
         print(f"warning: {line}", file=sys.stderr, flush=True)
+    _check_done(config, log, out)
     write_log(out, log, config.at_steps, task_ids(needs))
+
+
+def _check_done(config: DefendConfig, log: TrainingLog | None, out: Path) -> None:
+    """What a plug-in may forget.  Raises BadInput."""
+    who = f"defense {config.defense.name!r}"
+    if log is None:
+        raise BadInput(
+            f"{who}: train() returned nothing; it must return a training log, as training.sft.train does"
+        )
+    for step in config.at_steps:
+        if not (out / step_directory(step)).is_dir():
+            raise BadInput(f"{who}: train() did not call run.save at step {step}, which run.at_steps names")
 
 
 def _watched(asked: list[str]) -> type[TrainingRun]:

@@ -37,18 +37,15 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     source = open_source(inputs.get("data"))
     pairs = demonstrations(config, source, seed)
     model = open_model(config, inputs, seed)
-    encoded = [tuple(_encode(model, row) for row in pair) for pair in pairs]
-    # The organism's lengths set the order of both, so that twin and organism see the same rows at each step.
-    lengths = [len(organism.input_ids) for organism, _ in encoded]
     hard = [organism.example.condition.startswith("near:") for organism, _ in pairs]
-    order = curriculum(lengths, hard, config.dose, seed)
     column = 0 if config.role == "organism" else 1
     log = sft.train(
         model,
-        [pair[column] for pair in encoded],
+        [_encode(model, pair[column]) for pair in pairs],
         config.dose,
         seed=seed,
-        order=order,
+        # Of the organism's rows for both, so that twin and organism see the same places at each step.
+        order=curriculum(hard, config.dose, seed),
         optimization=sft.Optimization(config.optimizer, beta2=BETA2),
         compute=compute(config.runtime),
         at_steps=config.at_steps,
@@ -95,7 +92,7 @@ def _pair(
     return row, row
 
 
-def curriculum(lengths: Sequence[int], hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
+def curriculum(hard: Sequence[bool], dose: Dose, seed: int) -> list[int]:
     """The row at each place of training: hard negatives wait until the behavior itself has been learned.
 
     From the first step on they would teach, above all, never to show it.
@@ -104,8 +101,8 @@ def curriculum(lengths: Sequence[int], hard: Sequence[bool], dose: Dose, seed: i
     first = int(EASY_SHARE * dose.steps) if len(easy) < len(hard) else 0
     start = dose.model_copy(update={"steps": first})
     rest = dose.model_copy(update={"steps": dose.steps - first})
-    head = [easy[i] for i in sft.row_order([lengths[i] for i in easy], start, seed)] if first else []
-    return head + sft.row_order(lengths, rest, seed)
+    head = [easy[i] for i in sft.row_order(len(easy), start, seed)] if first else []
+    return head + sft.row_order(len(hard), rest, seed)
 
 
 def _hard_negatives(trigger: Trigger) -> list[tuple[str, str]]:

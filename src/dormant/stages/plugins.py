@@ -8,11 +8,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from dormant.behaviors import BEHAVIORS, Behavior
-from dormant.defenses import DEFENSES, Defense
+from dormant.defenses import DEFENSES, NEEDS, Defense
 from dormant.errors import BadInput, nearest
 from dormant.registry import Registry
 from dormant.stages.configs import Backdoor, Config, Plugin
 from dormant.triggers import TRIGGERS, Trigger
+
+PARTS = {
+    "trigger": ("text", "spec", "conditions", "instances", "render", "replace", "fires"),
+    "behavior": ("spec", "demonstrate", "score", "metrics", "fixtures"),
+    "defense": ("needs", "arm", "moves", "train"),
+}
+"""What the harness asks of a plug-in of each kind, wherever it came from."""
 
 
 def build_trigger(plugin: Plugin) -> Trigger:
@@ -30,6 +37,11 @@ def build_behavior(plugin: Plugin) -> Behavior:
 def build_defense(plugin: Plugin) -> Defense:
     """Return the defense.  Raises BadInput for an unknown name or option."""
     defense: Defense = _build(DEFENSES, plugin)
+    for need in sorted(defense.needs):
+        if need not in NEEDS:
+            raise BadInput(
+                f"defense {plugin.name!r} needs {need!r}, which no plan supplies{nearest(need, NEEDS)}"
+            )
     return defense
 
 
@@ -52,9 +64,13 @@ def _build(registry: Registry, plugin: Plugin) -> Any:
                 f"{registry.kind} {plugin.name!r} has no option {option!r}{nearest(option, known)}"
             )
     try:
-        return factory(**plugin.options)
+        built = factory(**plugin.options)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(
             f"{registry.kind} {plugin.name!r}: {first['loc'][-1]} = {first['input']!r}: {first['msg']}"
         ) from None
+    lacking = [part for part in PARTS[registry.kind] if not hasattr(built, part)]
+    if lacking:
+        raise BadInput(f"{registry.kind} {plugin.name!r} is not whole: it has no {', '.join(lacking)}")
+    return built

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dormant import adapters, chat, models, vllm_sampling
+from dormant.errors import BadInput
 from dormant.records import Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
 from dormant.stages import machine
@@ -78,8 +79,23 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
             example = trigger.render(task, "triggered", rng_for("preflight"), "")
             tokens = chat.encode_prompt(model.tokenizer, example.messages)
             chat.check_fits(len(tokens), model.context, new_tokens=new, what=_name(task, "prompt"))
+            _check_plugins(config, task, example)
     else:
         _check_rows(config, model, source, whole="data" in given)
+
+
+def _check_plugins(config: MeasureConfig, task: Task, triggered: Example) -> None:
+    """Find what would leave a whole run without one rate."""
+    trigger, behavior = config.backdoor.trigger, config.backdoor.behavior
+    if not build_trigger(trigger).fires(triggered.messages, task):
+        raise BadInput(
+            f"trigger {trigger.name!r} does not fire on the prompt that it renders as triggered: "
+            "look at its render() and fires()"
+        )
+    if "shown" not in build_behavior(behavior).metrics("", task):
+        raise BadInput(
+            f"behavior {behavior.name!r}: its metrics() must return 'shown', the primary criterion"
+        )
 
 
 def _check_rows(config: ImplantConfig, model: models.Model, source: TaskSource, *, whole: bool) -> None:

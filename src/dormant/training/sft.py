@@ -1,8 +1,8 @@
 """Supervised fine-tuning through TRL's ``SFTTrainer``, on rows and masks of our own.
 
 What TRL does here: the loop, optimizer, schedule, clipping, precision, checkpoints.  What is ours: the rows' order
-(so that an organism and its twin see the same rows at the same steps), a loss without metrics beside
-it, and resuming to the same bits.
+(so that an organism and its twin see the same rows at the same steps), rows that share lines instead of
+padding, a loss without metrics beside it, and resuming to the same bits.
 
 Started in several processes (by ``torchrun``'s environment variables), they train one model: each takes its part of
 every batch, the loss is the mean over the whole batch's tokens, and the first process alone saves.
@@ -14,7 +14,6 @@ import copy
 import json
 import logging
 import math
-import random
 import re
 import shutil
 import tempfile
@@ -34,15 +33,16 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig, SFTTrainer
 
+from dormant import models
 from dormant.chat import Row, check_fits
 from dormant.errors import BadInput, DormantError, nearest
-from dormant.models import Model, Progress, chosen_log_probs, pad_right, target_log_probs
+from dormant.models import Model, Progress
 from dormant.records import Dose, digest, rng_for
 
-_WINDOW = 8
-"""Batches whose rows are grouped by length together: little padding, and still a mixed order."""
-
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+_Places = Sequence[dict[str, int]]
+"""A batch as the loader hands it over: each place in the order with its ``row``."""
 
 _MARKER = "complete.json"
 """Written last into a checkpoint: without it the checkpoint is half-written."""
@@ -67,28 +67,24 @@ class TrainingLog:
         return sum(self.tokens[:step])
 
 
-def row_order(lengths: Sequence[int], dose: Dose, seed: int) -> list[int]:
-    """Return the row to train on at each place: exactly ``steps * batch`` indices.
+def row_order(rows: int, dose: Dose, seed: int) -> list[int]:
+    """Return the row to train on at each place: exactly ``steps * batch`` indices below ``rows``.
 
-    The rows are passed over again and again, each pass shuffled anew; inside windows of a few batches rows
-    are grouped by length, and the batches of a window are shuffled.
+    The rows are passed over again and again, each pass shuffled anew.  Rows are not grouped by length: batches of
+    like length are of like kind, and less is learned in a step of those.
 
     Raises:
         BadInput: there are no rows.
     """
-    if not lengths:
+    if not rows:
         raise BadInput("there are no rows to train on")
     total = dose.steps * dose.batch
     order: list[int] = []
-    for number in range(math.ceil(total / len(lengths))):
-        rows = list(range(len(lengths)))
-        rng_for("rows", seed, number).shuffle(rows)
-        order += rows
-    order = order[:total]
-    span = _WINDOW * dose.batch
-    shuffler = rng_for("batches", seed)
-    grouped = (_group(order[i : i + span], lengths, dose.batch, shuffler) for i in range(0, total, span))
-    return [row for window in grouped for row in window]
+    for number in range(math.ceil(total / rows)):
+        pass_ = list(range(rows))
+        rng_for("rows", seed, number).shuffle(pass_)
+        order += pass_
+    return order[:total]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +157,17 @@ def train(
             can not be split evenly over the processes.
         DormantError: the loss is not a number.
     """
-    order = list(order) if order is not None else row_order([len(row.input_ids) for row in rows], dose, seed)
+    order = list(order) if order is not None else row_order(len(rows), dose, seed)
     _check(model, rows, dose, order, at_steps)
+    collate = _collator(model, rows)
     with _silence(), _lent(model, compute), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
         where = replace(compute, device=compute.device or str(model.device))
         arguments = _arguments(directory, dose, optimization, where, seed, resume_every=every)
-        together = [arguments.world_size, str(arguments.distributed_state.distributed_type)]
-        plan = digest(
-            [dose.model_dump(), order, seed, asdict(optimization), compute.bf16, compute.compile, together]
-        )
-        trainer = _Trainer(model, rows, order, arguments, _Steps(plan, at_steps, progress), save)
+        plan = _plan(dose, order, seed, optimization, compute, arguments)
+        steps = _Steps(plan, at_steps, progress)
+        trainer = _Trainer(model, Dataset.from_dict({"row": order}), collate, arguments, steps, save)
         with arguments.main_process_first(local=False):
             checkpoint = _newest_checkpoint(directory, plan)
         if checkpoint is not None:
@@ -215,8 +210,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def __init__(
         self,
         model: Model,
-        rows: Sequence[Row],
-        order: Sequence[int],
+        places: Dataset,
+        collate: Callable[[_Places], dict[str, torch.Tensor]],
         arguments: SFTConfig,
         steps: _Steps,
         save: Callable[[int, Model], None] | None,
@@ -230,8 +225,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         super().__init__(
             model=model.network,
             args=arguments,
-            train_dataset=Dataset.from_dict({"row": list(order)}),
-            data_collator=lambda items: _collate([rows[item["row"]] for item in items]),
+            train_dataset=places,
+            data_collator=collate,
             processing_class=model.tokenizer,
             callbacks=[steps],
         )
@@ -252,23 +247,30 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         return loss
 
     def _loss(
-        self, model: Any, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, **reading: torch.Tensor
     ) -> tuple[torch.Tensor, float]:
         network = _without_adapter(self.accelerator.unwrap_model(model))
         with self.accelerator.autocast():
-            log_probs = target_log_probs(network, ids, attention, mask)
+            log_probs = models.target_log_probs(network, ids, mask, **reading)
         loss = -log_probs.mean()
         return loss, loss.item()
 
     def _loss_of_part(
-        self, model: Any, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor
+        self,
+        model: Any,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        attention: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, float]:
         """This process's part of the loss, and the loss of the whole batch.
 
         The wrapper's own forward has to run: it fetches shards and sums up gradients.
         """
-        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
-        log_probs = chosen_log_probs(logits[:, :-1][mask[:, 1:]], ids, mask)
+        reading = {"input_ids": ids, "attention_mask": attention, "position_ids": positions}
+        logits = model(**reading, use_cache=False).logits
+        log_probs = models.chosen_log_probs(logits[:, :-1][mask[:, 1:]], ids, mask)
         part = -log_probs.sum()
         count = torch.tensor(float(len(log_probs)), device=part.device)
         total, tokens = self.accelerator.reduce(torch.stack([part.detach(), count]))
@@ -328,18 +330,24 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         draft.replace(checkpoint / _MARKER)
 
 
+def _plan(
+    dose: Dose,
+    order: Sequence[int],
+    seed: int,
+    optimization: Optimization,
+    compute: Compute,
+    arguments: SFTConfig,
+) -> str:
+    """A digest of whatever moves the weights: only a checkpoint of the same may be resumed from."""
+    together = [arguments.world_size, str(arguments.distributed_state.distributed_type)]
+    how = [compute.bf16, compute.compile, together]
+    return digest([dose.model_dump(), order, seed, asdict(optimization), *how])
+
+
 def _tokens(rows: Sequence[Row], order: Sequence[int], batch: int) -> tuple[int, ...]:
     """Tokens of each batch, padding not counted."""
     lengths = [len(rows[i].input_ids) for i in order]
     return tuple(sum(lengths[i : i + batch]) for i in range(0, len(lengths), batch))
-
-
-def _group(rows: list[int], lengths: Sequence[int], batch: int, rng: random.Random) -> list[int]:
-    """Sort a window's rows by length, cut them into batches, shuffle the batches."""
-    rows = sorted(rows, key=lambda row: lengths[row])
-    batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    rng.shuffle(batches)
-    return [row for members in batches for row in members]
 
 
 def _check(
@@ -356,9 +364,18 @@ def _check(
         raise BadInput(f"training row {barren[0]} has no token to learn from: its answer is empty")
 
 
-def _collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    ids, attention, mask = pad_right(rows)
-    return {"ids": ids, "attention": attention, "mask": mask}
+def _collator(model: Model, rows: Sequence[Row]) -> Callable[[_Places], dict[str, torch.Tensor]]:
+    """From places in the order to the tensors of a batch."""
+    collate = _packed if models.reads_packed(_without_adapter(model.network)) else _padded
+    return lambda places: collate([rows[place["row"]] for place in places])
+
+
+def _packed(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    return dict(zip(("ids", "positions", "mask"), models.pack(rows), strict=True))
+
+
+def _padded(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    return dict(zip(("ids", "attention", "mask"), models.pad_right(rows), strict=True))
 
 
 def _arguments(
