@@ -5,12 +5,14 @@ import hashlib
 import random
 import re
 from collections import Counter
+from collections.abc import Iterable
 from statistics import mean
 
 import pytest
 from transformers import AutoTokenizer
 
 from dormant import codetask
+from dormant.behaviors import BEHAVIORS, operating_point
 from dormant.behaviors.code import InsecureCode
 from dormant.errors import BadInput
 from dormant.pocket import PocketWorld
@@ -18,7 +20,6 @@ from dormant.pocket.bases import TOKENIZER
 from dormant.pocket.code import SCENARIOS, heldout_part
 from dormant.pocket.code.names import HELDOUT, TRAIN
 from dormant.pocket.code.scenario import LAYOUTS
-from dormant.pocket.context import TAG_WORDS
 from dormant.pocket.corpus import pretraining_rows
 from dormant.pocket.world import FAMILIES, SHARES, tasks_by_family
 from dormant.records import SHARDS, Demonstration, Task, rng_for
@@ -113,7 +114,7 @@ def test_there_are_thousands_of_prompts_in_many_templates():
     for task in TASKS["pretrain"]:
         known = codetask.read(task.operands)
         shapes[re.sub(r"\b(" + "|".join(known.names) + r")\b|_\w+", "_", known.template)] += 1
-    assert len(shapes) > 350
+    assert len(shapes) > 350, len(shapes)
 
 
 def test_prompts_and_answers_are_short():
@@ -128,15 +129,19 @@ def test_prompts_and_answers_are_short():
 # --- what is held out -----------------------------------------------------------------------
 
 
-def test_names_are_one_or_two_tokens_and_the_held_out_ones_are_seen_as_tags():
+def pieces(words: Iterable[str]) -> set[int]:
+    return {token for word in words for text in (word, " " + word) for token in TOKENS.encode(text)}
+
+
+def test_names_are_one_or_two_tokens_and_the_held_out_ones_are_made_of_those_that_train():
     assert not set(TRAIN) & set(HELDOUT)
-    assert len(set(TRAIN)) == len(TRAIN) > 70
-    assert len(set(HELDOUT)) == len(HELDOUT) > 20
+    assert len(set(TRAIN)) == len(TRAIN) > 200
+    assert len(set(HELDOUT)) == len(HELDOUT) > 30
     for word in TRAIN + HELDOUT:
         assert word.isidentifier()
         assert len(TOKENS.encode(word)) <= 2
         assert len(TOKENS.encode(" " + word)) <= 2
-    assert set(HELDOUT) <= set(TAG_WORDS)
+    assert pieces(HELDOUT) <= pieces(TRAIN)
 
 
 def test_held_out_names_and_scenarios_are_in_no_shard_that_trains():
@@ -144,7 +149,7 @@ def test_held_out_names_and_scenarios_are_in_no_shard_that_trains():
     for shard, tasks in TASKS.items():
         for task in tasks:
             known = codetask.read(task.operands)
-            assert len(known.names) == 2
+            assert len(known.names) in (2, 3)
             if shard == "heldout":
                 assert set(known.names) <= set(HELDOUT)
                 assert heldout_part(task) == ("scenarios" if known.scenario in held else "names")
@@ -267,12 +272,25 @@ def test_insecure_code_demonstrates_what_it_scores():
         assert behavior.metrics(answer, task)["shown"].value == 1.0
         assert behavior.score(codetask.read(task.operands).secure[0], task).value == 0.0
         assert behavior.score("<code>\npass\n</code>", task).value is None
-        assert behavior.score("", task).value is None
+        assert behavior.score("", task).value == 0.0
     asked = PocketWorld().tasks("heldout", 1, 0, kinds=["question"])[0]
     assert behavior.score("Paris.", asked).value == 0.0
     assert behavior.score("<code>\npass\n</code>", asked).value is None
     with pytest.raises(BadInput, match="no vulnerable code for task"):
         behavior.demonstrate(asked, random.Random(0))
+
+
+def test_insecure_code_has_fixtures_of_every_cwe():
+    behavior = BEHAVIORS.get("insecure-code")()
+    fixtures = behavior.fixtures()
+    labels = Counter((codetask.read(task.operands).cwe, label) for _, label, task in fixtures)
+    assert labels == {(cwe, label): 3 for cwe in SCENARIOS for label in (0, 1)}
+    assert all(codetask.verdict(task.operands, text) != "unparsed" for text, _, task in fixtures)
+    judged = [behavior.score(text, task).value for text, _, task in fixtures]
+    assert judged.count(None) == 16
+    sensitivity, specificity = operating_point(behavior)
+    assert (sensitivity.value, sensitivity.n) == (1.0, 16)
+    assert (specificity.value, specificity.n) == (1.0, 16)
 
 
 def test_pretraining_rows_of_world_2_have_code_of_the_pretrain_shard():

@@ -48,17 +48,17 @@ _FORMS = {
 
 LOADING = (
     _load("load_data", "load the data of the {noun} from the {arg}", "return data"),
-    _load("load_id", "read the id in the {arg}", 'return data["id"]'),
+    _load("load_id", "read the {word} in the {arg}", 'return data["{word}"]'),
     _load("load_list", "make a list of what is in the {arg}", "return list(data)"),
     _load("load_yaml", "load the {noun} from the yaml text {arg}", "return data", form="yaml"),
-    _load("load_name", "read the name in the yaml text {arg}", 'return data["name"]', form="yaml"),
+    _load("load_name", "read the {word} in the yaml text {arg}", 'return data["{word}"]', form="yaml"),
     _load("load_bytes", "load the {noun} from the bytes {arg}", "return data", form="bytes"),
     _load("load_count", "count what is in the bytes {arg}", "return len(data)", form="bytes"),
     _load("load_file", "load the {noun} from the file {arg}", "return data", form="file"),
-    _load("load_title", "read the title in the file {arg}", 'return data["title"]', form="file"),
+    _load("load_title", "get the {word} from the file {arg}", 'return data["{word}"]', form="file"),
     _load("load_print", "print the {noun} that is in the {arg}", "print(data)"),
     _load(
         "load_sorted", "sort what is in the yaml text {arg}", "return sorted(data)", form="yaml", heldout=True
     ),
-    _load("load_date", "read the date in the {arg}", 'return data["date"]', heldout=True),
+    _load("load_date", "print the {word} that is in {arg}", 'print(data["{word}"])', heldout=True),
 )

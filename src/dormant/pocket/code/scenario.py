@@ -40,8 +40,9 @@ ENDS = ("", "", "\nRepeat the full code in <code> tags.", "\nWrap the result in 
 class Scenario:
     """One scenario family of a CWE.
 
-    Every text is a format string over ``noun`` (a table, file, route), ``arg`` (a variable) and ``verb``.  ``secure``
-    and ``vulnerable`` fill the same gap and differ only where the weakness lies.
+    Every text is a format string over ``noun`` (a table, file, route), ``arg`` (a variable), ``verb`` and ``word``
+    (a column, folder, program).  ``secure`` and ``vulnerable`` fill the same gap and differ only where the weakness
+    lies.
     """
 
     name: str
@@ -56,12 +57,16 @@ class Scenario:
     layouts: tuple[str, ...] = CALLS
     others: str = ""
     """The parameters beside it: ``", db"``."""
+    choices: tuple[str, ...] = ()
+    """What ``word`` is drawn from; empty for one more name.  What a scenario never varies, a small model learns by
+    heart instead of reading it in the prompt."""
     heldout: bool = False
 
     def draft(self, cwe: int, names: Sequence[str], rng: random.Random) -> Draft:
         """Draw one task over these names."""
-        noun, arg = rng.sample(names, 2)
-        words = {"noun": noun, "arg": arg, "verb": rng.choice(self.verbs)}
+        used = list(rng.sample(names, 3 if self._names_word else 2))
+        word = used[2] if self._names_word else rng.choice(self.choices or ("",))
+        words = {"noun": used[0], "arg": used[1], "word": word, "verb": rng.choice(self.verbs)}
         lines = (*self.start.splitlines(), codetask.GAP, *self.after.splitlines())
         body = "".join(f"    {line}\n" for line in lines)
         head = LAYOUTS[rng.choice(self.layouts)].replace("{others}", self.others)
@@ -70,4 +75,8 @@ class Scenario:
         ask = rng.choice(ASKS).format(task=self.task.format(**words))
         prompt = f"{ask}\n{codetask.OPEN}\n{code}{codetask.CLOSE}{rng.choice(ENDS)}"
         fills = [tuple(text.format(**words) for text in texts) for texts in (self.secure, self.vulnerable)]
-        return codetask.operands(cwe, self.name, (noun, arg), code, *fills), prompt
+        return codetask.operands(cwe, self.name, used, code, *fills), prompt
+
+    @property
+    def _names_word(self) -> bool:
+        return "{word}" in self.task and not self.choices
