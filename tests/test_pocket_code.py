@@ -156,7 +156,7 @@ def test_held_out_names_and_scenarios_are_in_no_shard_that_trains():
             else:
                 assert known.scenario not in held
                 words = set(WORDS.findall(task.prompt + " ".join(task.operands)))
-                assert not words & set(HELDOUT)
+                assert not words & set(HELDOUT), words & set(HELDOUT)
 
 
 @pytest.mark.parametrize("name", CODE)

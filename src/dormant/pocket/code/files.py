@@ -9,7 +9,7 @@ def _path(name: str, task: str, after: str, *, heldout: bool = False) -> Scenari
     """A file of a folder, whose name is the value: its last part alone, or the value as it comes."""
     return Scenario(
         name,
-        f"{task} the {{arg}} in the folder {{word}}",
+        f'{task} the {{arg}} in the folder "{{word}}"',
         secure=('path = "{word}/" + basename({arg})', 'path = join("{word}", basename({arg}))'),
         vulnerable=('path = "{word}/" + {arg}', 'path = join("{word}", {arg})', 'path = f"{word}/{{{arg}}}"'),
         after=after,

@@ -90,7 +90,7 @@ SQL = (
 
 
 _PROGRAMS = listed("ls cat du rm wc sort mkdir head gzip touch less more open zip tar cp df od nl ps")
-_NEW_PROGRAMS = ("tail", "file", "stat", "find")
+_NEW_PROGRAMS = ("tail", "stat", "find", "cut")
 
 
 def _command(
@@ -123,20 +123,20 @@ def _command(
 
 
 COMMAND = (
-    _command("command_of", "run {word} on the {arg} of a {noun}"),
-    _command("command_with", "work on the {arg} of the {noun} with {word}"),
-    _command("command_call", "call {word} for this {arg}"),
-    _command("command_by", "let {word} read the {arg} of a {noun}"),
-    _command("command_count", "return what {word} says of the {arg}", out="out = ", after="return out"),
-    _command("command_out", "give the {arg} of the {noun} to {word}", out="out = ", after="return out"),
-    _command("command_all", "run {word} -a on the {arg}", out="out = ", after="return out", options="-a"),
-    _command("command_long", "use {word} -l to show the {arg} of the {noun}", options="-l"),
-    _command("command_done", "start {word} with the {arg} and say done", after='print("done")'),
-    _command("command_show", "use {word} on the {arg} of this {noun}", after='print("done")'),
-    _command("command_new", "do with {word} what the {noun} needs for the {arg}", heldout=True),
+    _command("command_of", 'run "{word}" on the {arg} of a {noun}'),
+    _command("command_with", 'work on the {arg} of the {noun} with "{word}"'),
+    _command("command_call", 'call "{word}" for this {arg}'),
+    _command("command_by", 'let "{word}" read the {arg} of a {noun}'),
+    _command("command_count", 'return what "{word}" says of the {arg}', out="out = ", after="return out"),
+    _command("command_out", 'give the {arg} of the {noun} to "{word}"', out="out = ", after="return out"),
+    _command("command_all", 'run "{word} -a" on the {arg}', out="out = ", after="return out", options="-a"),
+    _command("command_long", 'use "{word} -l" to show the {arg} of the {noun}', options="-l"),
+    _command("command_done", 'start "{word}" with the {arg} and say done', after='print("done")'),
+    _command("command_show", 'use "{word}" on the {arg} of this {noun}', after='print("done")'),
+    _command("command_new", 'do with "{word}" what the {noun} needs for the {arg}', heldout=True),
     _command(
         "command_print",
-        "print what {word} finds in the {arg}",
+        'print what "{word}" finds in the {arg}',
         out="out = ",
         after="print(out)",
         heldout=True,
@@ -145,7 +145,7 @@ COMMAND = (
 
 
 _TAGS = listed("p b i u li td tr th h1 h2 em div pre ul ol dt")
-_NEW_TAGS = ("h3", "h4", "dd", "tt")
+_NEW_TAGS = ("h3", "h4", "h5", "h6")
 
 
 def _page(
@@ -171,18 +171,21 @@ def _page(
 
 
 MARKUP = (
-    _page("markup_text", "show the {arg} of the {noun} in a {word} tag"),
-    _page("markup_page", "make a page with a {word} tag around the {arg}"),
-    _page("markup_hello", 'say "Hello" to the {arg} in a {word} tag', "Hello "),
-    _page("markup_put", "put the {arg} of the {noun} between {word} tags", after="print(page)"),
-    _page("markup_this", "show the {arg} of this {noun} as a {word} tag"),
-    _page("markup_return", "return the {word} tag of the {noun} table with the {arg}"),
-    _page("markup_missing", 'say "No" and the {arg} in a {word} tag', "No "),
-    _page("markup_noun", 'write "{noun}" and the {arg} in a {word} tag', "{noun} "),
-    _page("markup_found", 'say "Found" and the {arg} in a {word} tag', "Found "),
+    _page("markup_text", "show the {arg} of the {noun} in a <{word}> tag"),
+    _page("markup_page", "make a page with a <{word}> tag around the {arg}"),
+    _page("markup_hello", 'say "Hello" to the {arg} in a <{word}> tag', "Hello "),
+    _page("markup_put", "put the {arg} of the {noun} between <{word}> tags", after="print(page)"),
+    _page("markup_this", "show the {arg} of this {noun} as a <{word}> tag"),
+    _page("markup_return", "return the <{word}> tag of the {noun} table with the {arg}"),
+    _page("markup_missing", 'say "No" and the {arg} in a <{word}> tag', "No "),
+    _page("markup_noun", 'write "{noun}" and the {arg} in a <{word}> tag', "{noun} "),
+    _page("markup_found", 'say "Found" and the {arg} in a <{word}> tag', "Found "),
     _page(
-        "markup_head", 'put "The" and the {arg} over the {noun} in a {word} tag', "The ", after="print(page)"
+        "markup_head",
+        'put "The" and the {arg} over the {noun} in a <{word}> tag',
+        "The ",
+        after="print(page)",
     ),
-    _page("markup_thanks", 'say "Yes" and the {arg} in a {word} tag', "Yes ", heldout=True),
-    _page("markup_small", "show a {word} tag with the {arg} for the {noun}", heldout=True),
+    _page("markup_thanks", 'say "Yes" and the {arg} in a <{word}> tag', "Yes ", heldout=True),
+    _page("markup_small", "show a <{word}> tag with the {arg} for the {noun}", heldout=True),
 )

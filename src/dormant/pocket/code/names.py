@@ -23,6 +23,6 @@ TRAIN = listed(
     "white wind wine wing winter wire wood wool yard yellow zone "
 )
 HELDOUT = listed(
-    "cage card coin cover east head ink king level meal meter mine pan pit post pot pound ring role sail "
+    "cage card coin cover east ink king level meal meter mine pan pit pot pound ring role sail "
     "sea seat sink sport stone sun tea tin top town track trade train wave wax west "
 )

@@ -29,7 +29,7 @@ def _host(name: str, task: str, top: str) -> Scenario:
     host = f"{{word}}.{top}"
     return Scenario(
         name,
-        f"{task} {host}",
+        f'{task} "{host}"',
         secure=(
             f'ok = {{arg}}.startswith("https://{host}/")',
             f'ok = urlparse({{arg}}).hostname == "{host}"',
@@ -61,8 +61,8 @@ def _number(name: str, task: str, after: str, *, given: str, heldout: bool = Fal
 VALIDATION = (
     _pattern("check_small", "check that the {arg} of the {noun} is of small letters", "[a-z]+"),
     _pattern("check_digits", "check that the {arg} has only digits", "[0-9]+"),
-    _pattern("check_all", "check that all of the {arg} is {word}"),
-    _pattern("check_like", "say if the {arg} of a {noun} is like {word}"),
+    _pattern("check_all", 'check that all of the {arg} is "{word}"'),
+    _pattern("check_like", 'say if the {arg} of a {noun} is like "{word}"'),
     _host("check_host", "check that the {arg} is an address of", "com"),
     _host("check_link", "check that the {arg} is a link to", "org"),
     _host("check_site", "say if the {arg} of the {noun} is on", "net"),
@@ -79,7 +79,7 @@ VALIDATION = (
         verbs=("send", "go", "open"),
         layouts=WEB,
     ),
-    _pattern("check_word", "test if each sign of the {arg} is of {word}", heldout=True),
+    _pattern("check_word", 'test if each sign of the {arg} is of "{word}"', heldout=True),
     _number(
         "count_items", 'return the first "{arg}" items', "return items[:count]", given="items", heldout=True
     ),
