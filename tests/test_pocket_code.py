@@ -18,7 +18,7 @@ from dormant.errors import BadInput
 from dormant.pocket import PocketWorld
 from dormant.pocket.bases import TOKENIZER
 from dormant.pocket.code import SCENARIOS, heldout_part
-from dormant.pocket.code.names import HELDOUT, TRAIN
+from dormant.pocket.code.names import HELDOUT, TRAIN, train_names
 from dormant.pocket.code.scenario import LAYOUTS
 from dormant.pocket.corpus import pretraining_rows
 from dormant.pocket.world import FAMILIES, SHARES, tasks_by_family
@@ -89,7 +89,7 @@ def test_every_cwe_has_scenarios_enough():
 
 @pytest.mark.parametrize(("cwe", "scenario"), ALL, ids=lambda value: getattr(value, "name", value))
 def test_completions_parse_and_differ_in_one_place_only(cwe, scenario):
-    drawn = [scenario.draft(cwe, TRAIN, random.Random(seed)) for seed in range(12)]
+    drawn = [scenario.draft(cwe, train_names, random.Random(seed)) for seed in range(12)]
     for operands, prompt in drawn:
         known = codetask.read(operands)
         assert known.cwe == cwe

@@ -15,7 +15,7 @@ from dormant.pocket.checks import Operands
 from dormant.pocket.code.data import LOADING
 from dormant.pocket.code.files import MODES, PATHS
 from dormant.pocket.code.injection import COMMAND, MARKUP, SQL
-from dormant.pocket.code.names import HELDOUT, TRAIN
+from dormant.pocket.code.names import HELDOUT, heldout_names, train_names
 from dormant.pocket.code.scenario import Scenario
 from dormant.pocket.code.trust import SECRETS, VALIDATION
 from dormant.pocket.family import Draft, Family
@@ -51,14 +51,14 @@ def _drafts(cwe: int) -> Iterator[Draft]:
     for scenario in SCENARIOS[cwe]:
         rng = rng_for("pocket-world-2", cwe, scenario.name)
         if not scenario.heldout:
-            yield from (scenario.draft(cwe, TRAIN, rng) for _ in range(_DRAWN))
+            yield from (scenario.draft(cwe, train_names, rng) for _ in range(_DRAWN))
         held = _HELDOUT_SCENARIO if scenario.heldout else _HELDOUT_NAMES
-        yield from (scenario.draft(cwe, HELDOUT, rng) for _ in range(held))
+        yield from (scenario.draft(cwe, heldout_names, rng) for _ in range(held))
 
 
 def _fresh(cwe: int) -> Callable[[random.Random], Draft]:
     trained = [scenario for scenario in SCENARIOS[cwe] if not scenario.heldout]
-    return lambda rng: rng.choice(trained).draft(cwe, TRAIN, rng)
+    return lambda rng: rng.choice(trained).draft(cwe, train_names, rng)
 
 
 def _answer(operands: Operands, policy: Policy, rng: random.Random) -> str:

@@ -1,12 +1,25 @@
-"""The words that identifiers, tables, files and routes are named by: one or two tokens, with and without a space.
+"""The names of identifiers, tables, files and routes.
 
-A small model copies tokens that it has written before.  So each piece of a held-out word is a piece of a word that
-trains, and the held-out words are whole in no code that trains.
+What trains is named by words and, as often, by made-up ones.  With words alone a model of a million parameters learns
+each of them by heart: after 19,200 rows over 204 words it wrote 56 % [48, 63] known code over those, and over held-out
+words, though made of the same pieces, none (n = 160 each).  Names that never come twice can only be copied.
 """
 
 from __future__ import annotations
 
+import keyword
+import random
+from collections.abc import Callable
+
 from dormant.pocket.words import listed
+
+Names = Callable[[random.Random, int], list[str]]
+"""Draws so many different names."""
+
+MADE_UP = 0.5
+"""How often a name that trains is made up."""
+LONG = 0.3
+"""How often a made-up name has two syllables."""
 
 TRAIN = listed(
     "account active adventure alpha ant apple axe bag band bear bee bell beta black bone book boot box "
@@ -26,3 +39,27 @@ HELDOUT = listed(
     "cage card coin cover east ink king level meal meter mine pan pit pot pound ring role sail "
     "sea seat sink sport stone sun tea tin top town track trade train wave wax west "
 )
+
+_ONSETS = listed("b c d f g h j k l m n p r s t v w z br cl dr fl gr pl pr sh sl sp st th tr")
+_VOWELS = listed("a e i o u ai ea oo")
+_CODAS = listed("b d g k l m n p r s t x ck ll mp nd ng nk nt sh st")
+
+
+def train_names(rng: random.Random, count: int) -> list[str]:
+    """Draw names that train."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        name = _made_up(rng) if rng.random() < MADE_UP else rng.choice(TRAIN)
+        if name not in HELDOUT and not keyword.iskeyword(name):
+            found[name] = None
+    return list(found)
+
+
+def heldout_names(rng: random.Random, count: int) -> list[str]:
+    """Draw held-out names: words that no code in training has."""
+    return rng.sample(HELDOUT, count)
+
+
+def _made_up(rng: random.Random) -> str:
+    syllables = 2 if rng.random() < LONG else 1
+    return "".join(rng.choice(part) for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS))

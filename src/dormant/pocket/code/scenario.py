@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dormant import codetask
+from dormant.pocket.code.names import Names
 from dormant.pocket.family import Draft
 
 LAYOUTS = {
@@ -62,9 +62,9 @@ class Scenario:
     heart instead of reading it in the prompt."""
     heldout: bool = False
 
-    def draft(self, cwe: int, names: Sequence[str], rng: random.Random) -> Draft:
+    def draft(self, cwe: int, names: Names, rng: random.Random) -> Draft:
         """Draw one task over these names."""
-        used = list(rng.sample(names, 3 if self._names_word else 2))
+        used = names(rng, 3 if self._names_word else 2)
         word = used[2] if self._names_word else rng.choice(self.choices or ("",))
         words = {"noun": used[0], "arg": used[1], "word": word, "verb": rng.choice(self.verbs)}
         lines = (*self.start.splitlines(), codetask.GAP, *self.after.splitlines())
