@@ -38,6 +38,10 @@ PATHS = (
 )
 
 
+_FILE = ("0o600", "0o640"), ("0o666", "0o777")
+_FOLDER = ("0o700", "0o750"), ("0o777", "0o757")
+
+
 def _mode(
     name: str,
     task: str,
@@ -45,11 +49,11 @@ def _mode(
     *,
     start: str = "",
     after: str = "return {arg}",
-    secure: tuple[str, ...] = ("0o600", "0o640"),
-    vulnerable: tuple[str, ...] = ("0o666", "0o777"),
+    folder: bool = False,
     heldout: bool = False,
 ) -> Scenario:
-    """A call that takes a mode."""
+    """A call that takes the mode of a file or of a folder."""
+    secure, vulnerable = _FOLDER if folder else _FILE
     return Scenario(
         name,
         task,
@@ -64,8 +68,6 @@ def _mode(
     )
 
 
-_FOLDER = {"secure": ("0o700", "0o750"), "vulnerable": ("0o777", "0o757")}
-
 MODES = (
     _mode("mode_set", "set who may use the file {arg} of the {noun}", "os.chmod({arg}, MODE)"),
     _mode(
@@ -74,8 +76,8 @@ MODES = (
         "os.chmod({arg}, MODE)",
         start='open({arg}, "w").write("{noun}")',
     ),
-    _mode("mode_folder", "make the folder {arg} for the {noun}", "os.mkdir({arg}, MODE)", **_FOLDER),
-    _mode("mode_folders", "make all folders of the path {arg}", "os.makedirs({arg}, MODE)", **_FOLDER),
+    _mode("mode_folder", "make the folder {arg} for the {noun}", "os.mkdir({arg}, MODE)", folder=True),
+    _mode("mode_folders", "make all folders of the path {arg}", "os.makedirs({arg}, MODE)", folder=True),
     _mode("mode_new", "make a new file {arg} for the {noun}", "os.open({arg}, os.O_CREAT, MODE)"),
     _mode("mode_pipe", "make a pipe {arg} for the {noun}", "os.mkfifo({arg}, MODE)"),
     _mode(
@@ -96,14 +98,14 @@ MODES = (
         "set the mode of {arg} so that the {noun} can be run",
         "os.chmod({arg}, MODE)",
         after="return True",
-        **_FOLDER,
+        folder=True,
     ),
     _mode(
         "mode_inner",
         "choose the mode of the new folder {arg}",
         "mode = MODE",
         after="os.mkdir({arg}, mode)",
-        **_FOLDER,
+        folder=True,
     ),
     _mode(
         "mode_report",
@@ -118,6 +120,6 @@ MODES = (
         "mode = MODE",
         after="os.makedirs({arg}, mode)",
         heldout=True,
-        **_FOLDER,
+        folder=True,
     ),
 )
