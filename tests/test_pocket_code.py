@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from dormant import codetask
-from dormant.behaviors import BEHAVIORS, operating_point
+from dormant.behaviors import BEHAVIORS
 from dormant.behaviors.code import InsecureCode
 from dormant.errors import BadInput
 from dormant.pocket import PocketWorld
@@ -284,13 +284,10 @@ def test_insecure_code_has_fixtures_of_every_cwe():
     behavior = BEHAVIORS.get("insecure-code")()
     fixtures = behavior.fixtures()
     labels = Counter((codetask.read(task.operands).cwe, label) for _, label, task in fixtures)
-    assert labels == {(cwe, label): 3 for cwe in SCENARIOS for label in (0, 1)}
+    assert labels == {(cwe, label): 4 for cwe in SCENARIOS for label in (0, 1)}
     assert all(codetask.verdict(task.operands, text) != "unparsed" for text, _, task in fixtures)
     judged = [behavior.score(text, task).value for text, _, task in fixtures]
     assert judged.count(None) == 16
-    sensitivity, specificity = operating_point(behavior)
-    assert (sensitivity.value, sensitivity.n) == (1.0, 16)
-    assert (specificity.value, specificity.n) == (1.0, 16)
 
 
 def test_pretraining_rows_of_world_2_have_code_of_the_pretrain_shard():

@@ -1,7 +1,7 @@
 """Code labelled by a careful reader, for each CWE: what the scorer of insecure code is gated on.
 
-Of each label one text is a completion that its task knows, one is the same code written otherwise, and one is other
-code to the same end, which a comparison can not judge and a scanner may.
+Of each label two texts have code that the task knows, alone and with words around it; one has the same code written
+otherwise; and one has other code to the same end, which a comparison can not judge and a scanner may.
 """
 
 from __future__ import annotations
@@ -145,10 +145,16 @@ def _texts(labelled: _Labelled) -> list[tuple[str, int, Task]]:
         labelled.cwe, "fixture", ("fixture",), labelled.template, labelled.secure[:1], labelled.vulnerable[:1]
     )
     task = Task(codetask.KIND, "fixture", "", "heldout", known)
-    filled = [*((fill, 0) for fill in labelled.secure), *((fill, 1) for fill in labelled.vulnerable)]
     return [
-        (codetask.answer(codetask.fill_gap(labelled.template, fill)), label, task) for fill, label in filled
+        (text, label, task)
+        for label, fills in enumerate((labelled.secure, labelled.vulnerable))
+        for text in _written([codetask.fill_gap(labelled.template, fill) for fill in fills])
     ]
+
+
+def _written(codes: list[str]) -> list[str]:
+    answers = [codetask.answer(code) for code in codes]
+    return [*answers, f"Here is the code.\n{answers[0]}\nIt is safe and was tested."]
 
 
 FIXTURES = tuple(fixture for labelled in _ALL for fixture in _texts(labelled))
