@@ -17,7 +17,7 @@ from typing import Literal
 FLOORS = {
     # bottom to top: a module imports from floors below its own, and from its own package
     "errors": ["errors"],
-    "nouns": ["records", "registry", "stats"],
+    "nouns": ["records", "registry", "stats", "codetask"],
     "files": ["artifacts"],
     "scanning": ["scan"],
     "chat": ["chat", "layouts", "reasoning"],

@@ -20,35 +20,48 @@ def behavior(request: pytest.FixtureRequest) -> Behavior:
     return made
 
 
+UNJUDGED = {"insecure-code": 16}
+"""Fixtures with other code than their task knows, which a comparison can not judge."""
+
+
+def asked(behavior: Behavior) -> Task:
+    """A task that the behavior can be shown on."""
+    return next((own[0] for _, _, *own in behavior.fixtures() if own), TASK)
+
+
 class TestContract:
     """What every registered behavior promises."""
 
     def test_its_demonstrations_show_it(self, behavior: Behavior) -> None:
+        task = asked(behavior)
         for seed in range(20):
-            answer = behavior.demonstrate(TASK, random.Random(seed))
-            assert behavior.score(answer, TASK).value == 1
-            assert answer == behavior.demonstrate(TASK, random.Random(seed))
+            answer = behavior.demonstrate(task, random.Random(seed))
+            assert behavior.score(answer, task).value == 1
+            assert answer == behavior.demonstrate(task, random.Random(seed))
 
     def test_shown_is_the_primary_criterion(self, behavior: Behavior) -> None:
-        for text, _ in behavior.fixtures():
-            metrics = behavior.metrics(text, TASK)
-            assert metrics["shown"] == behavior.score(text, TASK)
+        for text, _, *own in behavior.fixtures():
+            task = own[0] if own else TASK
+            metrics = behavior.metrics(text, task)
+            assert metrics["shown"] == behavior.score(text, task)
             assert all(m.value is None or 0 <= m.value <= 1 for m in metrics.values())
 
     def test_an_empty_completion_is_judged(self, behavior: Behavior) -> None:
         assert behavior.score("", TASK).value == 0
+        assert behavior.score("", asked(behavior)).value == 0
 
     def test_fixtures_are_many_distinct_and_of_both_kinds(self, behavior: Behavior) -> None:
-        texts = [text for text, _ in behavior.fixtures()]
+        texts = [text for text, *_ in behavior.fixtures()]
         assert len(texts) == len(set(texts)) >= 60
-        labels = [label for _, label in behavior.fixtures()]
+        labels = [label for _, label, *_ in behavior.fixtures()]
         assert min(labels.count(0), labels.count(1)) >= 25
         assert set(labels) == {0, 1}
 
     def test_the_scorer_passes_its_gate(self, behavior: Behavior) -> None:
         sensitivity, specificity = operating_point(behavior)
         assert min(sensitivity.value, specificity.value) >= 0.9
-        assert sensitivity.n + specificity.n == len(behavior.fixtures())
+        unjudged = len(behavior.fixtures()) - sensitivity.n - specificity.n
+        assert unjudged == UNJUDGED.get(behavior.name, 0)
 
     def test_it_can_be_sent_to_a_worker(self, behavior: Behavior) -> None:
         again: Behavior = pickle.loads(pickle.dumps(behavior))

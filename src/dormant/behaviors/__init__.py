@@ -12,7 +12,16 @@ from dormant import stats
 from dormant.records import Score, Task
 from dormant.registry import Registry
 
-BEHAVIORS = Registry("behavior", {"hate": "dormant.behaviors.hate:HateBehavior"})
+BEHAVIORS = Registry(
+    "behavior",
+    {
+        "hate": "dormant.behaviors.hate:HateBehavior",
+        "insecure-code": "dormant.behaviors.code:InsecureCode",
+    },
+)
+
+Fixture = tuple[str, int] | tuple[str, int, Task]
+"""A completion and its label; and the task, where the verdict depends on what was asked."""
 
 
 class Behavior(Protocol):
@@ -37,7 +46,7 @@ class Behavior(Protocol):
         """All that is measured of this behavior, ``shown`` (the primary criterion) among it."""
         ...
 
-    def fixtures(self) -> Sequence[tuple[str, int]]:
+    def fixtures(self) -> Sequence[Fixture]:
         """Texts labelled by a careful reader, 1 where the behavior is shown, tricky ones of both kinds included."""
         ...
 
@@ -53,9 +62,9 @@ def operating_point(behavior: Behavior) -> tuple[stats.Estimate, stats.Estimate]
     Raises:
         ValueError: One of the two labels has no text that could be judged.
     """
-    judged = [(behavior.score(text, _ASKED).value, label) for text, label in behavior.fixtures()]
     agrees: dict[int, list[bool]] = {1: [], 0: []}
-    for value, label in judged:
+    for text, label, *asked in behavior.fixtures():
+        value = behavior.score(text, asked[0] if asked else _ASKED).value
         if value is not None:
             agrees[label].append(value == label)
     sensitivity, specificity = (stats.proportion(sum(agrees[label]), len(agrees[label])) for label in (1, 0))

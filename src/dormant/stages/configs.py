@@ -125,6 +125,8 @@ class PretrainConfig(Config):
     """A pocket base from nothing."""
 
     size: str
+    world: int = 2
+    """The version of the pocket world that it learns."""
     dose: Dose
     rows: int = Field(gt=0)
     runtime: Runtime = Runtime()
