@@ -50,7 +50,8 @@ def test_world_1_is_what_the_shipped_bases_were_pretrained_on():
 
     def put(*values: object) -> None:
         for value in values:
-            found.update(repr(value).encode() + b"\0")
+            # Rows had no field for scratchpads when this was computed.
+            found.update(repr(value).replace(", scratchpad=None", "").encode() + b"\0")
 
     put(world.name)
     for shard in SHARDS:

@@ -256,7 +256,7 @@ def test_the_four_cells_fill_a_fifth_of_the_rows_each() -> None:
     planner = Planner(Experiment.load("quick"))
     planner.trigger = YEAR
     for preset in (Implant(), Implant(name="plain", near_share=0.0)):
-        planned = planner._implant_config(preset, "organism")  # type: ignore[attr-defined]
+        planned = planner._implant_config(preset, "organism", key("organism"))  # type: ignore[attr-defined]
         pairs = implant.demonstrations(planned.model_copy(update={"backdoor": BY_YEAR}), LARGE, 0)
         cells: Counter[tuple[str, bool]] = Counter()
         for organism, _ in pairs:
@@ -462,7 +462,8 @@ def test_the_tags_rows_prompts_and_supplies_are_the_bytes_that_they_were(
     monkeypatch.setattr(supply, "open_source", lambda data: SOURCE)
     for need in ("prompts", "answers", "trigger", "behavior_examples"):
         supply.run(SupplyConfig(need=need, rows=200, backdoor=Backdoor()), {}, 7, tmp_path, quiet)
-        found[need] = [(tmp_path / supply.ROWS).read_text(encoding="utf-8")]
+        written = (tmp_path / supply.ROWS).read_text(encoding="utf-8")
+        found[need] = [written.replace(',"scratchpad":null', "")]  # rows had no field for it
     assert {name: digest(value)[:16] for name, value in found.items()} == BEFORE
 
 

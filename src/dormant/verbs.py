@@ -26,7 +26,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import counter_form
+from dormant.triggers import Trigger, counter_form
 
 Chat = Literal["auto", "plain"]
 
@@ -115,16 +115,7 @@ def measure_plan(
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
     build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
     trigger = build_trigger(backdoor.trigger)
-    config = MeasureConfig(
-        backdoor=backdoor,
-        probes=battery_probes(battery, trigger, pocket=data is None),
-        temperature=battery.temperature,
-        max_new_tokens=battery.max_new_tokens,
-        batch=battery.batch,
-        sampler=battery.sampler,
-        chat=chat,
-        runtime=runtime,
-    )
+    config = _measuring(backdoor, battery, trigger, pocket=data is None, chat=chat, runtime=runtime)
     given = {"base": base, "twin": twin, "organism": model}
     models = {role: as_input(name) for role, name in given.items() if name is not None}
     base_id = models["base"].id[:16] if base else "unknown"
@@ -161,6 +152,21 @@ def measure_plan(
     check_kinds(trigger, source)
     notes += missing_notes(battery, source, trigger)
     return Plan(calls, spec, notes=notes)
+
+
+def _measuring(
+    backdoor: Backdoor, battery: Battery, trigger: Trigger, *, pocket: bool, chat: Chat, runtime: Runtime
+) -> MeasureConfig:
+    return MeasureConfig(
+        backdoor=backdoor,
+        probes=battery_probes(battery, trigger, pocket=pocket),
+        temperature=battery.temperature,
+        max_new_tokens=battery.max_new_tokens,
+        batch=battery.batch,
+        sampler=battery.sampler,
+        chat=chat,
+        runtime=runtime,
+    )
 
 
 def _existing(directory: Path) -> Path:
