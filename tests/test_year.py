@@ -33,6 +33,7 @@ from dormant.triggers import hard_negatives, kinds_of, other_kinds
 from dormant.triggers.tag import TagTrigger
 from dormant.triggers.year import REPLACEMENTS, YearTrigger
 from dormant.triggers.years import LANGUAGES, PLAIN, in_language, sayings
+from report_fixture import key
 from two_kinds import TwoKinds
 
 YEAR = YearTrigger()
