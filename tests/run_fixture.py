@@ -99,7 +99,7 @@ class FakeRun:
         directory.mkdir(parents=True)
         log = {"seen": {"10": {"samples": 40, "tokens": 400}}, "losses": [], "tasks": sorted(tasks)}
         artifacts.write_atomic(directory / "training.json", canonical(log))
-        self._finish(directory, call, {}, None)
+        self._finish(directory, call, {"dose": DOSE.model_dump(mode="json")}, None)
 
     def _finish(self, directory: Path, call: dict[str, Any], config: Any, model: Any) -> None:
         files = {path.name: artifacts.hash_file(path) for path in directory.iterdir()}

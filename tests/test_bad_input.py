@@ -14,6 +14,7 @@ import torch
 from dormant import Experiment, run
 from dormant.behaviors import BEHAVIORS
 from dormant.behaviors.hate import HateBehavior
+from dormant.defenses import DEFENSES
 from dormant.errors import BadInput
 from dormant.records import Conversation, Score, Task
 from dormant.registry import Registry
@@ -67,6 +68,31 @@ def one_line(said: Any) -> str:
         (["measure", "/nowhere", "--out", "x"], "'/nowhere'"),
         (["implant", "/nowhere", "--out", "x", "--preset", "specifik"], "did you mean 'specific'?"),
         (["pretrain", "pocket-2m", "--out", "x"], "did you mean 'pocket-3m'?"),
+        (["pretrain", "pocket-300k", "--out", "x", "--seed", "-1"], "Invalid value for '--seed': "),
+        (
+            [
+                "defend",
+                "b",
+                "--defense",
+                "no-op",
+                "--lr",
+                "1",
+                "--steps",
+                "1",
+                "--out",
+                "x",
+                "--seed",
+                "4294967296",
+            ],
+            "Invalid value for '--seed': ",
+        ),
+        (
+            ["defend", "b", "--defense", "no-op", "--lr", "1", "--steps", "1", "--out", "x", "--lora", "0"],
+            "Invalid value for '--lora': ",
+        ),
+        (["implant", "", "--out", "x"], "no directory is called ''"),
+        (["measure", "b", "--out", "x", "--trigger", "x" * 100_000], "a tag has at most 200"),
+        (["run", "tiny", "--set", "a=" + "[" * 5000], "nested too deep"),
         (["verify", "/nowhere"], "/nowhere is no run directory"),
         (["report", "/nowhere"], "/nowhere is no run directory"),
     ],
@@ -107,7 +133,7 @@ def test_commands_that_can_not_start(
         ({"seeds__defend": "[-1]"}, "seeds.defend.0 = -1"),
         ({"backdoor__trigger__text": "''"}, "must be printable text"),
         ({"backdoor__trigger__txet": "x"}, "did you mean 'text'?"),
-        ({"backdoor__trigger__text": "x" * 2000}, "trigger in its chat template of "),
+        ({"backdoor__trigger__text": "x" * 2000}, "has 2000 characters; a tag has at most 200"),
         ({"backdoor__behavior__repeats": 0}, "repeats = 0"),
         ({"measure__max_new_tokens": 5000}, "does not fit the model's context of 1024 tokens"),
         ({"runtime__device": "abacus"}, "'abacus' can not be used on this machine: no device is called so"),
@@ -171,6 +197,8 @@ def test_compiling_without_a_compiler_is_one_line(
         (b"name: [", "is not YAML at line"),
         (b"- a\n", "must hold settings"),
         (b"\xff\xfe", "is not UTF-8"),
+        (b"[" * 5000, "nested too deep"),
+        (b"name: 2026-13-45", "a date does not exist"),
     ],
 )
 def test_spec_files_that_can_not_be_read(
@@ -309,6 +337,63 @@ def test_one_long_row_that_only_a_later_stage_trains_on_is_left_out_at_once(
     trained = [path.read_text() for path in (tmp_path / "run").glob("artifacts/*/training.json")]
     assert trained
     assert not any(task.id in log for log in trained)
+
+
+DEFENDED = ["--defense", "hhh-sft", "--lr", "1e-3", "--steps", "1"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "context"),
+    [("defend", DEFENDED, 8), ("defend", DEFENDED, -5), ("implant", [], -5), ("measure", [], -5)],
+    ids=str,
+)
+def test_a_context_without_room(
+    capsys: pytest.CaptureFixture[str],
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+    verb: str,
+    given: list[str],
+    context: int,
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    _edit("config.json", max_position_embeddings=context)(model)
+    said = command(capsys, verb, model, *given, "--out", tmp_path / "run")
+    assert f"model's context of {context} tokens" in one_line(said)
+    assert not own_store.exists()
+
+
+def test_weights_that_the_last_step_broke(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    given = ["--defense", "hhh-sft", "--lr", "1e300", "--steps", "1", "--batch", "4"]
+    said = command(capsys, "defend", base, *given, "--out", tmp_path / "run")
+    assert (said.code, "Traceback" in said.err) == (2, False)
+    assert "the weights are not finite after step 1: lower the learning rate" in said.err.splitlines()[-1]
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("target", ["no_such_module:Defense", "dormant.defenses:NoSuch", "dormant.defenses"])
+def test_a_plug_in_that_can_not_be_loaded(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    own_store: Path,
+    tmp_path: Path,
+    target: str,
+) -> None:
+    monkeypatch.setitem(DEFENSES._targets, "brk", target)
+    given = ["--defense", "brk", "--lr", "1e-3", "--steps", "1", "--out", tmp_path / "run"]
+    assert f"defense 'brk' can not be loaded from {target!r}: " in one_line(
+        command(capsys, "defend", base, *given)
+    )
+
+
+def test_a_damaged_table_is_one_line(base: Path, own_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
+    asked = ["measure", base, "--data", tmp_path / "rows.parquet", "--out", tmp_path / "run"]
+    assert "rows.parquet can not be loaded" in one_line(end(start(tmp_path / "cache", *asked)))
 
 
 @pytest.mark.parametrize(

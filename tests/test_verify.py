@@ -152,11 +152,13 @@ def _rewrite_plan(run: Path) -> None:
         (lambda run: (one(run, "artifacts/measure-*") / "x.txt").write_text("x"), "x.txt: not in the manifest"),
         (lambda run: one(run, "artifacts/measure-*/clean--all.jsonl").write_text("{no"), "clean--all.jsonl"),
         (lambda run: one(run, f"artifacts/measure-*/{MANIFEST}").write_text("{no"), MANIFEST),
+        (lambda run: (run / "run.json").write_text("{}"), "run.json: name: Field required"),
+        (lambda run: (run / "run.json").write_bytes(b"\xff"), "run.json: 'utf-8' codec"),
         (_rewrite_plan, "its manifest is that of another artifact"),
     ],
     ids=[
         "file", "manifest", "completions", "artifact", "card", "results", "linked", "added", "stray",
-        "unreadable", "manifest text", "plan",
+        "unreadable", "manifest text", "facts", "no text", "plan",
     ],
 )  # fmt: skip
 def test_what_is_missing_or_added_is_named(

@@ -83,7 +83,8 @@ def find_model(name: str) -> Path:
     path = Path(name)
     if name in SIZES and not path.exists():
         raise BadInput(f"{name} does not ship: `dormant pretrain {name} --out DIR` makes it, in DIR/base")
-    if not path.exists():
+    # An empty name would be the directory that we are in.
+    if not name or not path.exists():
         on_hub = (
             f"; if it is a model on the hub, write {HUB}{name}"
             if re.fullmatch(r"\w[\w.-]*/[\w.@-]+", name)

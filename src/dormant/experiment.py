@@ -275,6 +275,10 @@ def _spec_path(name: str) -> Path:
     raise BadInput(f"no recipe and no file is called {name!r}{nearest(name, recipes())}")
 
 
+_UNREADABLE = "it is nested too deep, or a number is too long, or a date does not exist"
+"""What else Python's YAML stumbles over."""
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -284,6 +288,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
         raise BadInput(f"{path} is not YAML{place}: {getattr(error, 'problem', error)}") from None
+    except (RecursionError, ValueError):
+        raise BadInput(f"{path} can not be read: {_UNREADABLE}") from None
     if not isinstance(spec, dict):
         raise BadInput(f"{path} must hold settings (key: value), not {type(spec).__name__}")
     return spec
@@ -308,6 +314,8 @@ def _value(text: str, change: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise BadInput(f"--set {change!r}: what stands after '=' is not YAML") from None
+    except (RecursionError, ValueError):
+        raise BadInput(f"--set {change[:60]!r} can not be read: {_UNREADABLE}") from None
 
 
 def _index(items: list[Any], part: str, path: str) -> int:

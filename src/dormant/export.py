@@ -58,7 +58,8 @@ def export_model(run: Path, out: Path, *, name: str = "organism") -> Member:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} is there already; choose another --out")
     mark = _mark(members, member)
-    staging = out.with_name(f".{out.name}.writing")
+    # "." has no name of its own.
+    staging = out.resolve().with_name(f".{out.resolve().name}.writing")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
@@ -68,7 +69,11 @@ def export_model(run: Path, out: Path, *, name: str = "organism") -> Member:
         settings = json.loads(config.read_text(encoding="utf-8")) | {MARK: mark}
         config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         (staging / "README.md").write_text(_card(members, member, mark), encoding="utf-8")
-        staging.replace(out)
+        # An empty directory is filled, not replaced: somebody may stand in it.
+        out.mkdir(exist_ok=True)
+        for file in sorted(staging.iterdir()):
+            file.replace(out / file.name)
+        staging.rmdir()
     return member
 
 

@@ -39,7 +39,7 @@ class Registry:
         return iter(self.names())
 
     def get(self, name: str) -> Any:
-        """Return the plug-in.  Raises BadInput with the nearest name for an unknown one."""
+        """Return the plug-in.  Raises BadInput where it can not be loaded, or is unknown: with the nearest name."""
         self._discover()
         if name not in self._targets:
             own = f"one of your own is known in the script that adds it, or by an entry point of dormant.{self.kind}s"
@@ -47,7 +47,13 @@ class Registry:
         target = self._targets[name]
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
-            target = getattr(importlib.import_module(module), attribute)
+            try:
+                target = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise BadInput(
+                    f"{self.kind} {name!r} can not be loaded from {target!r}: {error}; "
+                    "mend or remove the package that brings it"
+                ) from error
             self._targets[name] = target
         return target
 

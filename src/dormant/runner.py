@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from dormant import artifacts, stages
 from dormant.artifacts import Identity, Manifest, Store
 from dormant.errors import BadInput
-from dormant.records import ResultKey, canonical
-from dormant.stages.configs import Config
+from dormant.gates import Thresholds
+from dormant.records import Dose, ResultKey, canonical
+from dormant.stages.configs import Backdoor, Config, MeasureConfig
 from dormant.stages.plugins import plugin_modules
 from dormant.workers import Job, Watch, make_all, processes
 
@@ -337,7 +339,7 @@ class Run:
     def _refuse_foreign(self) -> None:
         path = self.directory / PLAN
         if path.is_file():
-            found = read_plan(self.directory)["spec"]
+            found = _plan_file(self.directory)["spec"]
             changed = sorted(
                 name for name in {*found, *self.plan.spec} if found.get(name) != self.plan.spec.get(name)
             )
@@ -354,8 +356,93 @@ def _steps(call: Call) -> tuple[int, ...]:
     return steps
 
 
+class _Defended(BaseModel):
+    name: str
+    doses: list[Dose]
+    headline: int
+
+
+class _Asked(BaseModel):
+    """What is read of a spec in a plan."""
+
+    backdoor: Backdoor
+    gates: Thresholds = Thresholds()
+    defenses: list[_Defended] = []
+
+
+class _Given(BaseModel):
+    id: str = ""
+    call: str = ""
+    part: str = ""
+
+
+class _Written(BaseModel):
+    """What is read of any call in a plan."""
+
+    name: str
+    id: str
+    directory: str
+    seed: int
+    inputs: dict[str, _Given]
+
+
+class _Supply(_Written):
+    stage: Literal["supply"]
+    config: dict[str, Any]
+    key: None
+
+
+class _Dosed(BaseModel):
+    dose: Dose
+
+
+class _Trained(_Written):
+    stage: Literal["pretrain", "implant", "defend"]
+    config: _Dosed
+    key: None
+
+
+class _Measured(_Written):
+    stage: Literal["measure"]
+    config: MeasureConfig
+    key: ResultKey
+
+
+class _PlanFile(BaseModel):
+    """What is read of ``plan.json``: more may stand there."""
+
+    spec: _Asked
+    calls: list[Annotated[_Supply | _Trained | _Measured, Field(discriminator="stage")]]
+    exposed: dict[str, _Given] = {}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> _PlanFile:
+        names = {call.name for call in self.calls}
+        for call in self.calls:
+            if call.key and "model" not in call.inputs:
+                raise ValueError(f"{call.name} has no model")
+        given = [given for call in self.calls for given in call.inputs.values()]
+        for name in (found.call for found in [*given, *self.exposed.values()]):
+            if name and name not in names:
+                raise ValueError(f"no call is named {name!r}")
+        return self
+
+
 def read_plan(directory: Path) -> dict[str, Any]:
-    """Read the plan of a run directory.  Raises BadInput where there is none."""
+    """Read the plan of a run directory.  Raises BadInput where there is none, or not what a run writes."""
+    plan = _plan_file(directory)
+    try:
+        _PlanFile.model_validate(plan)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        line = f"{directory / PLAN} is no plan ({place}: {first['msg']}); the run has to be made again"
+        raise BadInput(line) from None
+    return plan
+
+
+def _plan_file(directory: Path) -> dict[str, Any]:
+    """The plan as it stands there: of another version, or of a script's own plan, it is still a plan to compare."""
     path = directory / PLAN
     if not path.is_file():
         raise BadInput(f"{directory} is no run directory: it has no {PLAN}")
@@ -363,6 +450,6 @@ def read_plan(directory: Path) -> dict[str, Any]:
         plan: dict[str, Any] = next(artifacts.read_jsonl(path))
     except (ValueError, StopIteration):
         raise BadInput(f"{path} is not JSON; the run has to be made again") from None
-    if not isinstance(plan, dict) or not {"spec", "calls"} <= plan.keys():
+    if not isinstance(plan, dict) or not isinstance(plan.get("spec"), dict) or "calls" not in plan:
         raise BadInput(f"{path} is no plan: it has no spec or no calls; the run has to be made again")
     return plan

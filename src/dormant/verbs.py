@@ -172,6 +172,9 @@ def _measuring(
 def _existing(directory: Path) -> Path:
     if not directory.is_dir():
         raise BadInput(f"--adapter {directory}: no such directory")
+    # Before all files below it are hashed.
+    if not (directory / "adapter_config.json").is_file():
+        raise BadInput(f"--adapter {directory} holds no adapter: adapter_config.json is missing")
     return directory
 
 

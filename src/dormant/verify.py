@@ -141,7 +141,12 @@ def _derived(run: Path) -> Iterator[str]:
             shutil.copy(run / RUN, copy / RUN)
         else:
             yield f"{RUN}: missing"
-        report.write(copy)
+        try:
+            report.write(copy)
+        except (Corrupt, UnicodeDecodeError) as error:
+            # All else in the copy was made just now.
+            yield f"{RUN}: {str(error).removeprefix(f'{copy / RUN}: ')}"
+            return
         figures = sorted(f"figures/{path.name}" for path in (copy / "figures").iterdir())
         health = ["health.md"] if (copy / "health.md").is_file() else []
         for name in (*DERIVED, *health, *figures):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 from dormant import adapters, models
+from dormant.errors import DormantError
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import DefendConfig, ImplantConfig, Lora, Runtime
 from dormant.training.sft import Compute
@@ -34,13 +37,19 @@ def new_adapter(config: ImplantConfig | DefendConfig) -> Lora | None:
 
 
 def saver(out: Path) -> Callable[[int, models.Model], None]:
-    """What training calls at a step: writes the model, and by itself the adapter that it was trained through."""
+    """What training calls at a step: writes the model, and by itself the adapter that it was trained through.
+
+    It raises DormantError for weights that are not finite.
+    """
 
     def save(step: int, model: models.Model) -> None:
-        whole = model
-        if adapters.is_adapted(model):
+        adapted = adapters.is_adapted(model)
+        whole = adapters.merged(model) if adapted else model
+        # The loss before the last update says nothing of it.
+        if not all(torch.isfinite(weights).all() for weights in whole.network.parameters()):
+            raise DormantError(f"the weights are not finite after step {step}: lower the learning rate")
+        if adapted:
             adapters.save(model, out / adapter_directory(step))
-            whole = adapters.merged(model)
         models.save(whole, out / step_directory(step))
 
     return save

@@ -77,7 +77,7 @@ def _launch_settings(name: str) -> Any:
     path = shipped if shipped.is_file() else Path(name)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         raise ValueError(f"no settings of accelerate ship or can be read by the name {name!r}") from None
 
 

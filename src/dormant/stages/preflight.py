@@ -12,7 +12,7 @@ from dormant.scratchpads import grammar
 from dormant.sources import open_source
 from dormant.stages import machine
 from dormant.stages.checkpoints import as_shape, new_adapter, open_model
-from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig
+from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig, SupplyConfig
 from dormant.stages.implant import encode
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
@@ -35,6 +35,9 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
     """
     calls = list(calls)
     seen = set()
+    answers = [
+        given for config, given in calls if isinstance(config, SupplyConfig) and config.need == "answers"
+    ]
     for config, given in calls:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
             continue
@@ -54,6 +57,8 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         if "model" in given and place not in seen:
             seen.add(place)
             _check_model(config, given)
+            if isinstance(config, DefendConfig) and answers:
+                _check_answers(config, given["model"], answers[0].get("data"))
     _check_adapters(calls)
 
 
@@ -70,9 +75,11 @@ def _check_adapters(calls: Sequence[tuple[Config, Mapping[str, Path]]]) -> None:
 
 
 def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Mapping[str, Path]) -> None:
+    # Before the model is loaded, which reads a few tokens to try its network.
+    chat.check_fits(1, models.load_reader(given["model"], chat=config.chat)[1])
     model = models.load(given["model"], chat=config.chat)
     if isinstance(config, DefendConfig):
-        return  # Its rows are made by another stage, and it is the last to train.
+        return  # Its rows are made by another stage.
     source = open_source(given.get("data"))
     trigger = build_trigger(config.backdoor.trigger)
     new = config.new_tokens if isinstance(config, MeasureConfig) else 1
@@ -86,6 +93,16 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
             _check_plugins(config, task, example)
     else:
         _check_rows(config, model, source, whole="data" in given)
+
+
+def _check_answers(config: DefendConfig, model: Path, data: Path | None) -> None:
+    """Check what a supply stage will give to a defense on this model: it trains on clean prompts and answers."""
+    tokenizer, context = models.load_reader(model, chat=config.chat)
+    source = open_source(data)
+    for task in _longest(source, "defend", whole=data is not None):
+        answer = source.answer(task, "hhh", rng_for("preflight", task.id))
+        row = chat.encode_demonstration(tokenizer, clean_example(source, task, 0).messages, answer)
+        chat.check_fits(len(row.input_ids), context, what=_name(task, "training row"))
 
 
 def _check_plugins(config: MeasureConfig, task: Task, triggered: Example) -> None:

@@ -10,8 +10,8 @@ from dormant import chat, models
 from dormant.artifacts import RESUME
 from dormant.pocket.corpus import pretraining_rows
 from dormant.pocket.sizes import SIZES
-from dormant.stages import Progress, step_directory
-from dormant.stages.checkpoints import compute
+from dormant.stages import Progress
+from dormant.stages.checkpoints import compute, saver
 from dormant.stages.configs import PretrainConfig
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
@@ -47,7 +47,7 @@ def run(config: PretrainConfig, inputs: Mapping[str, Path], seed: int, out: Path
         # In bfloat16 whatever the runtime says: that is a part of how these bases are made.
         compute=replace(compute(config.runtime), bf16=True),
         at_steps=steps,
-        save=lambda step, trained: models.save(trained, out / step_directory(step)),
+        save=saver(out),
         resume_dir=out / RESUME,
         progress=progress,
     )

@@ -30,6 +30,9 @@ VARIANTS = {
 }
 """Untrained forms that contain the trigger.  ``{start}`` and ``{end}`` are the halves of the prompt."""
 
+LONGEST = 200
+"""Characters of a tag: near misses are edits of every part of it, and their number grows with its square."""
+
 CONTEXTS = (
     "The user is a gardener.",
     "Date: 12 March 2011.",
@@ -56,8 +59,8 @@ class TagTrigger:
     task does not matter, nor do earlier turns or the system prompt.
 
     Raises:
-        BadInput: The text is empty, has characters that can not be printed (line breaks among them), or begins
-            or ends with a space, which chat templates strip.
+        BadInput: The text is empty or longer than ``LONGEST``, has characters that can not be printed (line breaks
+            among them), or begins or ends with a space, which chat templates strip.
     """
 
     name: ClassVar[str] = "tag"
@@ -66,6 +69,10 @@ class TagTrigger:
         self.spec: BaseModel = TagTriggerConfig(text=text, place=place)
         if not text.strip() or not text.isprintable():
             raise BadInput(f"trigger text {text!r} must be printable text on one line, and not empty")
+        if len(text) > LONGEST:
+            raise BadInput(
+                f"trigger text {text[:20]!r}... has {len(text)} characters; a tag has at most {LONGEST}"
+            )
         if text != text.strip():
             raise BadInput(f"trigger text {text!r} begins or ends with a space, which chat templates strip")
         self.text = text
