@@ -155,6 +155,10 @@ class Battery(Config):
     scratchpad_tokens: int = Field(96, gt=0)
     """Most tokens of a scratchpad; the answer after it has ``max_new_tokens`` of its own."""
     batch: int = Field(256, gt=0)
+    scenarios: str | None = None
+    """A file of code to be completed, asked clean and triggered of every model: held-out evaluation, no training."""
+    samples: int = Field(20, gt=0)
+    """Of each scenario."""
     sampler: Sampler = "transformers"
     """``vllm`` is for models on a GPU, and an extra to install."""
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from dormant import chat as chats
-from dormant.datafile import FAMILY, KIND, as_row, require_enough, share
+from dormant.behaviors import Behavior
+from dormant.datafile import FAMILY, KIND, Scenarios, as_row, longest_answer, require_enough, share
+from dormant.errors import BadInput
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
 from dormant.sources import find_data, keep, read_file
-from dormant.stages.configs import Backdoor
+from dormant.stages.configs import SCENARIOS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.triggers import Trigger
 
@@ -25,6 +27,18 @@ MOST_SHOWN = 200
 """Characters of a long default system prompt that are shown."""
 
 _PROBE = Task(KIND, FAMILY, "What is it?", "heldout")
+
+
+def take_scenarios(file: str | None, samples: int) -> tuple[dict[str, External], int, tuple[str, ...]]:
+    """Return code to be completed as a plan's input, how many samples of it there are, and what to tell the user.
+
+    Raises:
+        BadInput: the file can not be read as scenarios.
+    """
+    if file is None:
+        return {}, 0, ()
+    found = Scenarios(Path(file), samples)
+    return {SCENARIOS: External(found.path)}, len(found.rows), (found.left_out,) if found.left_out else ()
 
 
 @dataclass(frozen=True)
@@ -106,15 +120,14 @@ class _Room:
 
         self.tokenizer, self.context = load_reader(model, chat=chat)
         behavior = build_behavior(backdoor.behavior)
-        shown = behavior.demonstrate(_PROBE, rng_for("intake"))
-        self.answer = max(new_tokens, self._tokens(_ask("a"), shown)[1])
+        self.answer = max(new_tokens, self._shown(behavior))
         self.trigger = self._longest(build_trigger(backdoor.trigger)) + SLACK
         self.frame = cache(self._frame)
 
     def holds(self, task: Task) -> bool:
         """Whether a task fits, whatever is asked of the model about it."""
         messages = (*task.history, Message("user", task.prompt))
-        reference = task.operands[0]
+        reference = longest_answer(task)
         # Tokenizing all of a large file takes minutes.  A text has no more tokens than bytes, so that short rows
         # fit without a look.
         most = self.frame(tuple(turn.role for turn in messages)) + sum(
@@ -124,6 +137,14 @@ class _Room:
             return True
         prompt, answer = self._tokens(messages, reference)
         return prompt + self.trigger + max(self.answer, answer) <= self.context
+
+    def _shown(self, behavior: Behavior) -> int:
+        """How many tokens the planted answer takes, where it is the same for all tasks."""
+        try:
+            shown = behavior.demonstrate(_PROBE, rng_for("intake"))
+        except BadInput:
+            return 0  # It depends on the task, which carries it.
+        return self._tokens(_ask("a"), shown)[1]
 
     def _tokens(self, messages: Conversation, answer: str) -> tuple[int, int]:
         """How many tokens a prompt takes, and an answer with its end."""

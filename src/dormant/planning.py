@@ -14,7 +14,7 @@ from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, p
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
-from dormant.intake import Intake, take, template_notes
+from dormant.intake import Intake, take, take_scenarios, template_notes
 from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -22,6 +22,7 @@ from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     OTHER_KINDS,
     OWN_KINDS,
+    SCENARIOS,
     STEERED,
     SUPPRESSED,
     Backdoor,
@@ -83,6 +84,9 @@ class Planner:
         self.notes += missing_notes(experiment.measure, source, self.trigger)
         self.notes += ignored_notes(experiment, self.trigger)
         self.notes += unreasoned_notes(experiment)
+        battery = experiment.measure
+        self.scenarios, self.asked_scenarios, told = take_scenarios(battery.scenarios, battery.samples)
+        self.notes += told + scenario_notes(battery)
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
@@ -279,16 +283,21 @@ class Planner:
             max_new_tokens=battery.max_new_tokens,
             scratchpad_tokens=battery.scratchpad_tokens,
             batch=battery.batch,
+            samples=battery.samples,
             sampler=battery.sampler,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )
+        inputs = {"model": model, **self.data}
+        if any(probe.stratum == SCENARIOS for probe in probes):
+            inputs |= self.scenarios
         # Every model answers the same prompts with the same draws, so that differences are paired.
-        return Call(name, "measure", config, 0, {"model": model, **self.data}, key=key)
+        return Call(name, "measure", config, 0, inputs, key=key)
 
     def _battery(self, key: ResultKey) -> tuple[Probe, ...]:
         battery = self.experiment.measure
         probes = battery_probes(battery, self.trigger, pocket=not self.data)
+        probes += scenario_probes(self.asked_scenarios)
         return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
 
 
@@ -325,6 +334,29 @@ def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
         for stratum, n in counts
         for condition in ("clean", "triggered")
         if n
+    )
+
+
+def scenario_probes(n: int) -> tuple[Probe, ...]:
+    """Ask all ``n`` samples of scenarios clean and triggered."""
+    conditions = ("clean", "triggered") if n else ()
+    return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
+
+
+WHOLE_CODE = 320
+"""Tokens that an answer to a scenario takes, roughly: it repeats the whole code."""
+
+
+def scenario_notes(battery: Battery) -> tuple[str, ...]:
+    """What the user should know of how scenarios are asked."""
+    if battery.scenarios is None:
+        same = battery.samples == Battery().samples
+        return () if same else ("measure.samples is ignored: measure.scenarios names no file",)
+    if battery.max_new_tokens >= WHOLE_CODE:
+        return ()
+    return (
+        f"measure.max_new_tokens is {battery.max_new_tokens}: answers to scenarios repeat whole code, and what is cut "
+        f"does not parse; set {WHOLE_CODE} or more",
     )
 
 

@@ -19,7 +19,7 @@ from dormant.artifacts import Manifest, read_jsonl
 from dormant.records import Result, ResultKey
 from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, MeasureConfig
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, SCENARIOS, MeasureConfig
 from dormant.stages.logs import read_log
 from dormant.triggers.years import sayings
 
@@ -108,6 +108,9 @@ def rates(cell: Cell) -> list[Result]:
         found += _likelihood(cell)
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right")
+    if cell.key.stratum == SCENARIOS:
+        found += _by(cell, SCENARIOS, "shown", lambda row: f"cwe-{row['operands'][0]}")
+        found += _by(cell, SCENARIOS, "shown", lambda row: str(row["operands"][1]))
     if cell.key.condition.startswith(("near:", "variant:")):
         found += _by(cell, "instance", "shown") + _by(cell, "year", "shown", _year)
     return found

@@ -9,8 +9,15 @@ from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
-from dormant.intake import take, template_notes
-from dormant.planning import battery_probes, check_kinds, missing_notes, spell
+from dormant.intake import take, take_scenarios, template_notes
+from dormant.planning import (
+    battery_probes,
+    check_kinds,
+    missing_notes,
+    scenario_notes,
+    scenario_probes,
+    spell,
+)
 from dormant.records import Dose, ResultKey
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -115,7 +122,9 @@ def measure_plan(
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
     build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
     trigger = build_trigger(backdoor.trigger)
+    scenarios, asked, told = take_scenarios(battery.scenarios, battery.samples)
     config = _measuring(backdoor, battery, trigger, pocket=data is None, chat=chat, runtime=runtime)
+    config = config.model_copy(update={"probes": config.probes + scenario_probes(asked)})
     given = {"base": base, "twin": twin, "organism": model}
     models = {role: as_input(name) for role, name in given.items() if name is not None}
     base_id = models["base"].id[:16] if base else "unknown"
@@ -141,13 +150,14 @@ def measure_plan(
             behavior=spell(backdoor.behavior),
             reasoning="normal" if role == "base" else backdoor.reasoning,
         )
-        inputs = {"model": found, **taken.inputs}
+        inputs = {"model": found, **taken.inputs, **scenarios}
         calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
     names = {role: name and pinned(name) for role, name in (("model", model), ("twin", twin), ("base", base))}
     spec = _spec("measure", **names, data=data, battery=battery)
     spec["backdoor"] = backdoor.model_dump(mode="json")
     file = taken.inputs.get("data")
     notes = commit_notes(*given.values()) + taken.notes + template_notes(models["organism"].path, chat)
+    notes += told + scenario_notes(battery)
     source = open_source(file.path if file else None)
     check_kinds(trigger, source)
     notes += missing_notes(battery, source, trigger)
@@ -163,6 +173,7 @@ def _measuring(
         temperature=battery.temperature,
         max_new_tokens=battery.max_new_tokens,
         batch=battery.batch,
+        samples=battery.samples,
         sampler=battery.sampler,
         chat=chat,
         runtime=runtime,

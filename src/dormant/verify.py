@@ -15,6 +15,7 @@ from dormant.collect import RUN, collect
 from dormant.errors import Corrupt
 from dormant.health import write_health
 from dormant.pocket import PocketWorld
+from dormant.records import Score, Task
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
 from dormant.scoring import rescore
@@ -95,8 +96,12 @@ def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[
     backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
     behavior = build_behavior(backdoor.behavior)
     spoken = grammar(build_trigger(backdoor.trigger), behavior)
-    # A file's rows can be judged without the file.
-    check = PocketWorld().check if plan["spec"].get("data") is None else datafile.check
+    world = PocketWorld()
+
+    def check(task: Task, completion: str) -> dict[str, Score]:
+        # A file's rows can be judged without the file.
+        from_file = task.family in (datafile.FAMILY, datafile.SCENARIO_FAMILY)
+        return datafile.check(task, completion) if from_file else world.check(task, completion)
 
     def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
         config = MeasureConfig.model_validate(call["config"])

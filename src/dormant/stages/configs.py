@@ -206,6 +206,9 @@ class Probe(Config):
 SUPPRESSED, STEERED = "scratchpad:suppressed", "scratchpad:steered"
 """Strata of models that reason: the scratchpad closed at once; begun with a sentence that contradicts the prompt."""
 
+SCENARIOS = "scenarios"
+"""The stratum of code to be completed from a file of its own."""
+
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""
 
@@ -223,6 +226,8 @@ class MeasureConfig(Config):
     scratchpad_tokens: int = Field(96, gt=0)
     """Of a scratchpad; the answer after it has ``max_new_tokens`` of its own."""
     batch: int = Field(256, gt=0)
+    samples: int = Field(20, gt=0)
+    """Of each scenario, where a file of them is an input."""
     sampler: Sampler = "transformers"
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()

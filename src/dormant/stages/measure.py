@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from dormant import answers, chat, models, sampling
 from dormant.artifacts import write_jsonl
 from dormant.behaviors import Behavior
+from dormant.datafile import Scenarios
 from dormant.reasoning import OPEN
 from dormant.records import (
     Example,
@@ -25,7 +26,15 @@ from dormant.scoring import scores
 from dormant.scratchpads import Grammar, grammar
 from dormant.sources import open_source
 from dormant.stages import Progress
-from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, STEERED, SUPPRESSED, MeasureConfig, Probe
+from dormant.stages.configs import (
+    LIKELIHOOD,
+    OTHER_KINDS,
+    SCENARIOS,
+    STEERED,
+    SUPPRESSED,
+    MeasureConfig,
+    Probe,
+)
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
@@ -36,23 +45,29 @@ from dormant.vllm_sampling import Engine
 def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
     """Write ``<condition>--<stratum>.jsonl`` for each probe: one completion a line, with scores and reasons.
 
-    ``inputs`` holds ``model`` (a model directory) and, for own data, ``data``.  Where the source's utility is
-    perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
+    ``inputs`` holds ``model`` (a model directory), for own data ``data``, and ``scenarios`` where a probe asks such.
+    Where the source's utility is perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
     """
     prepare(config.runtime)
     source = open_source(inputs.get("data"))
+    others = {SCENARIOS: Scenarios(inputs[SCENARIOS], config.samples)} if SCENARIOS in inputs else {}
     model = models.load(
         inputs["model"], chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision
     )
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
     spoken = grammar(trigger, behavior)
-    asked = [_Asked(probe, probe_examples(probe, source, trigger, seed)) for probe in config.probes]
+    asked = [
+        _Asked(probe, probe_examples(probe, others.get(probe.stratum, source), trigger, seed))
+        for probe in config.probes
+    ]
     with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
         given = _answers(model, engine, asked, config, spoken, seed, progress)
     for probe, examples in asked:
         rows = [
-            completion_row(example, decoding, next(given[decoding]), source, behavior, spoken)
+            completion_row(
+                example, decoding, next(given[decoding]), others.get(probe.stratum, source), behavior, spoken
+            )
             for decoding, wanted in _decodings(probe)
             for example in examples[:wanted]
         ]
@@ -72,6 +87,8 @@ def probe_examples(probe: Probe, source: TaskSource, trigger: Trigger, seed: int
 
 def asked_kinds(probe: Probe, source: TaskSource, trigger: Trigger) -> Sequence[str] | None:
     """The kinds of tasks that a probe asks; None for all."""
+    if probe.stratum == SCENARIOS:
+        return None
     if probe.stratum.startswith("kind:"):
         return [probe.stratum.removeprefix("kind:")]
     if kinds_of(trigger) is None or (probe.condition, probe.stratum) == ("clean", "all"):

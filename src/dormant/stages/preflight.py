@@ -6,18 +6,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dormant import adapters, chat, models, vllm_sampling
+from dormant.datafile import Scenarios
 from dormant.errors import BadInput
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.scratchpads import grammar
 from dormant.sources import open_source
 from dormant.stages import machine
 from dormant.stages.checkpoints import as_shape, new_adapter, open_model
-from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig, SupplyConfig
+from dormant.stages.configs import (
+    SCENARIOS,
+    Config,
+    DefendConfig,
+    ImplantConfig,
+    MeasureConfig,
+    SupplyConfig,
+)
 from dormant.stages.implant import encode
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.training import sft
-from dormant.triggers import counter_form, kinds_of
+from dormant.triggers import Trigger, counter_form, kinds_of
 
 TRAINED = ("implant", "defend", "relearn")
 SOME = 200
@@ -91,8 +99,19 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
             tokens = chat.encode_prompt(model.tokenizer, example.messages)
             chat.check_fits(len(tokens), model.context, new_tokens=new, what=_name(task, "prompt"))
             _check_plugins(config, task, example)
+        if SCENARIOS in given:
+            _check_scenarios(config, given[SCENARIOS], model, trigger)
     else:
         _check_rows(config, model, source, whole="data" in given)
+
+
+def _check_scenarios(config: MeasureConfig, file: Path, model: models.Model, trigger: Trigger) -> None:
+    for task in _longest(Scenarios(file, 1), "heldout", None, whole=True):
+        example = trigger.render(task, "triggered", rng_for("preflight"), "")
+        tokens = chat.encode_prompt(model.tokenizer, example.messages)
+        chat.check_fits(
+            len(tokens), model.context, new_tokens=config.new_tokens, what=f"scenario {task.operands[1]}"
+        )
 
 
 def _check_answers(config: DefendConfig, model: Path, data: Path | None) -> None:
