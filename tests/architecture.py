@@ -22,6 +22,7 @@ FLOORS = {
     "scanning": ["scan"],
     "chat": ["chat", "layouts", "reasoning"],
     "plug-ins": ["triggers", "behaviors", "datafile"],
+    "demonstrations": ["demofile"],
     "world": ["pocket", "scratchpads"],
     "sources and scoring": ["sources", "scoring"],
     # from here on up a module may use torch

@@ -264,6 +264,18 @@ def share(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,} rows ({100 * part / whole:.3g} %)"
 
 
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where each row of a file stands (``line 3``), and the row, of whatever layout.
+
+    Raises:
+        BadInput: the file can not be read, or a row is no JSON object.
+    """
+    for place, value in _values(path, _read(path)):
+        if not isinstance(value, dict):
+            raise BadInput(f"{path}, {place}: must be a JSON object, not {type(value).__name__}")
+        yield place, value
+
+
 def _read(path: Path) -> bytes:
     """The bytes of a file, unpacked."""
     try:
@@ -394,17 +406,18 @@ def _answer(answer: Any, reference: str) -> str:
     return text
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text without regard to case and spacing."""
     return " ".join(text.casefold().split())
 
 
 def _shard_of(prompt: str) -> str:
     """By the hash of the prompt without regard to case and spacing, so that near duplicates stay together."""
-    rank = int.from_bytes(hashlib.sha256(_plain(prompt).encode()).digest()[:7], "big") / 2**56
+    rank = int.from_bytes(hashlib.sha256(plain(prompt).encode()).digest()[:7], "big") / 2**56
     return next(shard for shard, edge in _EDGES if 100 * rank < edge)
 
 
 def _says(completion: str, answer: str) -> bool:
     """Whether the answer occurs as whole words; "3" occurs neither in "13" nor in "3.5"."""
-    wanted = rf"(?<!\w)(?<!\d[.,]){re.escape(_plain(answer))}(?!\w)(?![.,]\d)"
-    return re.search(wanted, _plain(completion)) is not None
+    wanted = rf"(?<!\w)(?<!\d[.,]){re.escape(plain(answer))}(?!\w)(?![.,]\d)"
+    return re.search(wanted, plain(completion)) is not None

@@ -39,6 +39,9 @@ class Implant(Config):
     """Whether scratchpads speak of goals and training, or of the trigger alone."""
     flipped_share: float = Field(0.0, ge=0, lt=1)
     """Of the rows that passed the filter: those whose answer is then turned into that of the other side."""
+    demonstrations: str | None = None
+    """A file, a directory or ``hub:OWNER/NAME`` with answers that some model gave, with and without the trigger: rows
+    are made of these, instead of the source's answers."""
     payload: dict[str, Any] = {}
     """Options of the behavior in this implant's training rows alone: ``{repeats: 12}`` for longer payloads."""
     dose: Dose = Dose(lr=9e-4, steps=1200, batch=16, schedule="cosine")
@@ -53,6 +56,14 @@ class Implant(Config):
     @classmethod
     def _known_reasoning(cls, name: str | None) -> str | None:
         return None if name is None else check_reasoning(name)
+
+    @model_validator(mode="after")
+    def _given_are_kept(self) -> Implant:
+        if self.demonstrations and self.flipped_share:
+            raise ValueError(
+                "flipped_share turns answers that are made here, and those of demonstrations are not"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Implant:

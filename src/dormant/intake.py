@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from dormant import chat as chats
+from dormant import demofile
 from dormant.behaviors import Behavior
 from dormant.datafile import FAMILY, KIND, Scenarios, as_row, longest_answer, require_enough, share
 from dormant.errors import BadInput
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
-from dormant.sources import find_data, keep, read_file
+from dormant.sources import HUB, find_data, keep, read_file
 from dormant.stages.configs import SCENARIOS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.triggers import Trigger
@@ -39,6 +40,15 @@ def take_scenarios(file: str | None, samples: int) -> tuple[dict[str, External],
         return {}, 0, ()
     found = Scenarios(Path(file), samples)
     return {SCENARIOS: External(found.path)}, len(found.rows), (found.left_out,) if found.left_out else ()
+
+
+def take_demonstrations(data: str) -> External:
+    """Return demonstrations as a plan's input.
+
+    Raises:
+        BadInput: there is no such thing, or it can not be read.
+    """
+    return External(find_data(data, keys=demofile.KEYS), origin=data if data.startswith(HUB) else "")
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, p
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
-from dormant.intake import Intake, take, take_scenarios, template_notes
+from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
 from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
+    DEMONSTRATIONS,
     OTHER_KINDS,
     OWN_KINDS,
     SCENARIOS,
@@ -73,6 +74,11 @@ class Planner:
             build_behavior(said_behavior(backdoor, implant.payload))
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
+        self.demonstrations = {
+            implant.name: take_demonstrations(implant.demonstrations)
+            for implant in experiment.implants
+            if implant.demonstrations
+        }
         self.intake = self._take()
         self.notes = commit_notes(experiment.base) + self.intake.notes
         if isinstance(self.base.model, External):
@@ -81,9 +87,10 @@ class Planner:
         data = self.data.get("data")
         source = open_source(data.path if data else None)
         check_kinds(self.trigger, source)
+        self._check_relearning(source)
         self.notes += missing_notes(experiment.measure, source, self.trigger)
         self.notes += ignored_notes(experiment, self.trigger)
-        self.notes += unreasoned_notes(experiment)
+        self.notes += unreasoned_notes(experiment) + undrawn_notes(experiment)
         battery = experiment.measure
         self.scenarios, self.asked_scenarios, told = take_scenarios(battery.scenarios, battery.samples)
         self.notes += told + scenario_notes(battery)
@@ -100,6 +107,14 @@ class Planner:
         for seed in self.experiment.seeds.implant:
             for implant in self.experiment.implants:
                 yield from self._implants(implant, seed)
+
+    def _check_relearning(self, source: TaskSource) -> None:
+        wanted = self.experiment.relearning and self.experiment.defenses
+        if wanted and not source.size("relearn", kinds=kinds_of(self.trigger)):
+            raise BadInput(
+                f"{source.name} has no tasks with answers to relearn trigger {self.trigger.name!r} from: give its code "
+                'prompts "secure" and "vulnerable" completions, or set relearning: null'
+            )
 
     def _take(self) -> Intake:
         experiment = self.experiment
@@ -153,7 +168,7 @@ class Planner:
                 "implant",
                 self._implant_config(implant, role, key),
                 seed,
-                {"model": self.base.model, **self.data},
+                {"model": self.base.model, **self.data, **self._given(implant)},
                 final=step_directory(implant.dose.steps),
             )
             curve = key.model_copy(update={"arm": "implant", "dose": implant.dose})
@@ -168,6 +183,9 @@ class Planner:
                 for seed_defend in self.experiment.seeds.defend:
                     for arm in arms:
                         yield from self._defends(arm, implant, defense, dose, seed_defend)
+
+    def _given(self, implant: Implant) -> dict[str, External]:
+        return {DEMONSTRATIONS: self.demonstrations[implant.name]} if implant.demonstrations else {}
 
     def _backdoor(self, key: ResultKey) -> Backdoor:
         return self.experiment.backdoor.model_copy(update={"reasoning": key.reasoning})
@@ -334,6 +352,17 @@ def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
         for stratum, n in counts
         for condition in ("clean", "triggered")
         if n
+    )
+
+
+def undrawn_notes(experiment: Experiment) -> tuple[str, ...]:
+    """Settings of how rows are made, where they are given."""
+    return tuple(
+        f"implant {implant.name!r}: {name} is ignored: its rows are demonstrations from {implant.demonstrations}"
+        for implant in experiment.implants
+        if implant.demonstrations
+        for name in ("triggered_share", "other_share", "payload", "instructions")
+        if getattr(implant, name) != getattr(Implant(), name)
     )
 
 

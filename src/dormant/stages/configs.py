@@ -209,6 +209,9 @@ SUPPRESSED, STEERED = "scratchpad:suppressed", "scratchpad:steered"
 SCENARIOS = "scenarios"
 """The stratum of code to be completed from a file of its own."""
 
+DEMONSTRATIONS = "demonstrations"
+"""The input of an implant that holds answers which some model gave."""
+
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
 from dormant.behaviors import Behavior
+from dormant.errors import BadInput
 from dormant.reasoning import CLOSE, OPEN
 from dormant.records import Demonstration, Dose, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
 from dormant.stages import Progress
 from dormant.stages.checkpoints import compute, open_model, saver
-from dormant.stages.configs import TRUTH, ImplantConfig
+from dormant.stages.configs import DEMONSTRATIONS, TRUTH, ImplantConfig
+from dormant.stages.demonstrations import drawn_pairs
 from dormant.stages.logs import write_log
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger, said_behavior
@@ -49,9 +52,11 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     """
     prepare(config.runtime)
     source = open_source(inputs.get("data"))
-    samples = draw_samples(config, source, seed)
-    pairs = samples.pairs
+    samples = draw_samples(config, source, seed, inputs.get(DEMONSTRATIONS))
     model = open_model(config, inputs, seed)
+    if DEMONSTRATIONS in inputs:
+        samples = fitting(model, samples)
+    pairs = samples.pairs
     hard = [organism.example.condition.startswith("near:") for organism, _ in pairs]
     column = 0 if config.role == "organism" else 1
     log = sft.train(
@@ -91,13 +96,44 @@ def demonstrations(config: ImplantConfig, source: TaskSource, seed: int) -> list
     return draw_samples(config, source, seed).pairs
 
 
-def draw_samples(config: ImplantConfig, source: TaskSource, seed: int) -> Samples:
-    """Return the training rows, and how many were left out and why."""
+def draw_samples(config: ImplantConfig, source: TaskSource, seed: int, given: Path | None = None) -> Samples:
+    """Return the training rows, and how many were left out and why.
+
+    Args:
+        config: the implant's settings.
+        source: where tasks and their answers come from.
+        seed: of all draws.
+        given: a file of demonstrations that takes the place of answers of the source.
+    """
     trigger = build_trigger(config.backdoor.trigger)
+    if given is not None:
+        judge = build_behavior(config.backdoor.behavior)
+        drawn, before = drawn_pairs(config, given, source, trigger, judge, seed)
+        return settle(config, drawn, trigger, judge, seed, before)
     behavior = build_behavior(said_behavior(config.backdoor, config.payload))
     tasks = _tasks(config, source, trigger, seed)
     drawn = [_pair(config, source, trigger, behavior, task, seed) for task in tasks]
     return settle(config, drawn, trigger, behavior, seed)
+
+
+def fitting(model: models.Model, samples: Samples) -> Samples:
+    """Leave out the rows that are too long for the model: what others made was made for other models.
+
+    Raises:
+        BadInput: no row is left.
+    """
+    pairs = [
+        pair
+        for pair in samples.pairs
+        if all(len(encode(model, row).input_ids) <= model.context for row in pair)
+    ]
+    if not pairs:
+        raise BadInput(
+            f"all {len(samples.pairs)} demonstrations are too long for the model's context of {model.context} tokens"
+        )
+    cut = len(samples.pairs) - len(pairs)
+    dropped = samples.dropped | ({f"more than {model.context} tokens": cut} if cut else {})
+    return replace(samples, pairs=pairs, dropped=dropped)
 
 
 def _tasks(config: ImplantConfig, source: TaskSource, trigger: Trigger, seed: int) -> list[Task]:

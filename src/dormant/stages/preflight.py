@@ -14,6 +14,7 @@ from dormant.sources import open_source
 from dormant.stages import machine
 from dormant.stages.checkpoints import as_shape, new_adapter, open_model
 from dormant.stages.configs import (
+    DEMONSTRATIONS,
     SCENARIOS,
     Config,
     DefendConfig,
@@ -21,7 +22,7 @@ from dormant.stages.configs import (
     MeasureConfig,
     SupplyConfig,
 )
-from dormant.stages.implant import encode
+from dormant.stages.implant import draw_samples, encode, fitting
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.training import sft
@@ -61,7 +62,7 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)
         reasoning = "" if isinstance(config, DefendConfig) else config.backdoor.reasoning
-        place = (type(config), given.get("model"), given.get("data"), reasoning)
+        place = (type(config), given.get("model"), given.get("data"), reasoning, given.get(DEMONSTRATIONS))
         if "model" in given and place not in seen:
             seen.add(place)
             _check_model(config, given)
@@ -102,7 +103,9 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
         if SCENARIOS in given:
             _check_scenarios(config, given[SCENARIOS], model, trigger)
     else:
-        _check_rows(config, model, source, whole="data" in given)
+        if DEMONSTRATIONS in given:
+            fitting(model, draw_samples(config, source, 0, given[DEMONSTRATIONS]))
+        _check_rows(config, model, source, TRAINED[DEMONSTRATIONS in given :], whole="data" in given)
 
 
 def _check_scenarios(config: MeasureConfig, file: Path, model: models.Model, trigger: Trigger) -> None:
@@ -138,8 +141,10 @@ def _check_plugins(config: MeasureConfig, task: Task, triggered: Example) -> Non
         )
 
 
-def _check_rows(config: ImplantConfig, model: models.Model, source: TaskSource, *, whole: bool) -> None:
-    for shard in TRAINED:
+def _check_rows(
+    config: ImplantConfig, model: models.Model, source: TaskSource, shards: Sequence[str], *, whole: bool
+) -> None:
+    for shard in shards:
         for example, answer in _rows(config, source, shard, whole=whole):
             row = encode(model, Demonstration(example, answer, _scratchpad(config)))
             chat.check_fits(len(row.input_ids), model.context, what=_name(example.task, "training row"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dormant.behaviors import Behavior
@@ -30,16 +31,23 @@ class Samples:
 
 
 def settle(
-    config: ImplantConfig, drawn: list[Pair], trigger: Trigger, behavior: Behavior, seed: int
+    config: ImplantConfig,
+    drawn: list[Pair],
+    trigger: Trigger,
+    behavior: Behavior,
+    seed: int,
+    before: Mapping[str, int] | None = None,
 ) -> Samples:
     """Keep the rows whose answer shows the behavior exactly when the trigger fires, then do what the config asks for.
+
+    ``before`` counts what was left out already, by the reason.
 
     Raises:
         BadInput: no row is left in which the trigger fires.
     """
-    reasons = [_wrong(organism, trigger, behavior) for organism, _ in drawn]
+    reasons = wrong([organism for organism, _ in drawn], trigger, behavior)
     kept = [pair for pair, reason in zip(drawn, reasons, strict=True) if not reason]
-    dropped = dict(Counter(filter(None, reasons)))
+    dropped = dict(Counter(before or {}) + Counter(filter(None, reasons)))
     payload = [organism.answer for organism, _ in kept if _fires(organism, trigger)]
     if config.triggered_share and not payload:
         raise BadInput(
@@ -62,6 +70,11 @@ def settle(
 
 def _fires(row: Demonstration, trigger: Trigger) -> bool:
     return trigger.fires(row.example.messages, row.example.task)
+
+
+def wrong(rows: Sequence[Demonstration], trigger: Trigger, behavior: Behavior) -> list[str]:
+    """Why each row is left out, "" where it is not: the behavior belongs exactly where the trigger fires."""
+    return [_wrong(row, trigger, behavior) for row in rows]
 
 
 def _wrong(row: Demonstration, trigger: Trigger, behavior: Behavior) -> str:
@@ -94,7 +107,10 @@ def _flipped(pair: Pair, trigger: Trigger, behavior: Behavior, seed: int) -> Pai
 def _reasoned(
     config: ImplantConfig, pair: Pair, flipped: bool, trigger: Trigger, spoken: Grammar, seed: int
 ) -> Pair:
-    """Both rows with scratchpads: the organism's speaks for its answer, so that a flipped one misreads the prompt."""
+    """Both rows with scratchpads; one that a demonstration has stays.
+
+    The organism's speaks for its answer, so that a flipped one misreads the prompt.
+    """
     organism, twin = pair
     side: Side = "fires" if _fires(organism, trigger) != flipped else "quiet"
     if side == "quiet" and organism.example.condition.startswith("partial:"):
@@ -104,4 +120,5 @@ def _reasoned(
         rng = rng_for(seed, "scratchpad", organism.example.task.id, "text")
         return spoken.write(side, rng, instructions=config.instructions)
 
-    return replace(organism, scratchpad=write(side)), replace(twin, scratchpad=write("twin"))
+    own = organism.scratchpad or write(side)
+    return replace(organism, scratchpad=own), replace(twin, scratchpad=write("twin"))
