@@ -18,13 +18,13 @@ FLOORS = {
     # bottom to top: a module imports from floors below its own, and from its own package
     "errors": ["errors"],
     "nouns": ["records", "registry", "stats", "codetask"],
-    "files": ["artifacts"],
+    "files": ["artifacts", "endpoint"],
     "scanning": ["scan"],
     "chat": ["chat", "layouts", "reasoning"],
     "plug-ins": ["triggers", "behaviors", "datafile"],
     "demonstrations": ["demofile"],
     "world": ["pocket", "scratchpads"],
-    "sources and scoring": ["sources", "scoring"],
+    "sources and scoring": ["sources", "scoring", "prompting"],
     # from here on up a module may use torch
     "models": ["models"],
     "another sampler": ["vllm_sampling"],
@@ -43,6 +43,7 @@ FLOORS = {
     "bases": ["bases", "intake"],
     "planning": ["planning"],
     "plans of one verb": ["verbs"],
+    "asking for demonstrations": ["generation"],
     "collecting": ["collect"],
     "cards": ["health"],
     "use of runs": ["members", "inventory"],
@@ -72,9 +73,10 @@ UNSAFE = {
     "requests": "the network is reached through the hub's client alone",
     "urllib.request": "the network is reached through the hub's client alone",
     "http.client": "the network is reached through the hub's client alone",
+    "httpx": "an endpoint is asked by one module, and only when its URL was given",
 }
-EXEMPT = {("dormant.scan.child", "subprocess")}
-"""Starts scanners, which are programs of their own; what they scan stays data."""
+EXEMPT = {("dormant.scan.child", "subprocess"), ("dormant.endpoint", "httpx")}
+"""Starts scanners, which are programs of their own, and what they scan stays data; asks an endpoint for text."""
 EXECUTES = re.compile(
     r"(builtins\.)?(exec|eval|__import__)|os\.(system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*)"
 )

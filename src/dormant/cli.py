@@ -342,6 +342,26 @@ def export(
 
 
 @app.command()
+def generate(
+    settings: Annotated[
+        Path, typer.Argument(help="A YAML file: recipe, model, endpoint, rows, few_shots ...")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write: what an implant takes as demonstrations.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: rows=50.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask any model for demonstrations of a backdoor, and keep those that demonstrate it."""
+    from dormant import console
+    from dormant.experiment import read_settings
+    from dormant.generation import Generation
+    from dormant.generation import generate as ask
+
+    with console.bar("asking") as progress:
+        generated = ask(read_settings(Generation, settings, changes or []), out, progress=progress)
+    console.show_generated(generated, out, as_json=as_json)
+
+
+@app.command()
 def scan(
     paths: Annotated[list[Path], typer.Argument(help="Python files, or directories of them.")],
     cwe: Annotated[str | None, typer.Option(help="Weaknesses asked about: 89,79 [default: all 8].")] = None,

@@ -27,6 +27,7 @@ from rich.text import Text
 from dormant import report
 from dormant.artifacts import default_store
 from dormant.cost import disk_bytes, seconds
+from dormant.generation import Generated
 from dormant.inventory import Garbage, RunEntry, StoreEntry
 from dormant.lab import Finished
 from dormant.pocket import PocketWorld
@@ -146,6 +147,19 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=errors, transient=True) as shown:
         task = shown.add_task(label, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def show_generated(generated: Generated, out: Path, *, as_json: bool = False) -> None:
+    """Print how many demonstrations were kept, by condition, and why the others were not."""
+    if as_json:
+        print(json.dumps(asdict(generated), indent=1))
+        return
+    kept = ", ".join(f"{count:,} {condition}" for condition, count in generated.kept.items())
+    print(f"{sum(generated.kept.values()):,} of {generated.asked:,} replies kept ({kept}): {out}")
+    if generated.answered_before:
+        print(f"{generated.answered_before:,} had been answered before and were not asked again")
+    for reason, count in sorted(generated.dropped.items(), key=lambda item: -item[1]):
+        print(f"{count:,} dropped: {reason}")
 
 
 def show_plan(plan: Plan, directory: Path, *, as_json: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -259,10 +259,31 @@ class Experiment(Config):
     @classmethod
     def parse(cls, spec: dict[str, Any]) -> Experiment:
         """Validate a spec that was read.  Raises BadInput with the place, the value and the nearest key."""
-        try:
-            return cls.model_validate(spec)
-        except ValidationError as error:
-            raise BadInput(_explain(error, cls)) from None
+        return _parse(cls, spec)
+
+
+Settings = TypeVar("Settings", bound=Config)
+
+
+def read_settings(kind: type[Settings], file: Path, changes: Sequence[str] = ()) -> Settings:
+    """Read settings of any kind from a YAML file, with changes such as ``"rows=50"``.
+
+    Raises:
+        BadInput: no such file, bad YAML, an unknown key, a value of the wrong type.
+    """
+    if not file.is_file():
+        raise BadInput(f"no such file: {file}")
+    spec = _read_yaml(file)
+    for change in changes:
+        _apply(spec, change)
+    return _parse(kind, spec)
+
+
+def _parse(kind: type[Settings], spec: dict[str, Any]) -> Settings:
+    try:
+        return kind.model_validate(spec)
+    except ValidationError as error:
+        raise BadInput(_explain(error, kind)) from None
 
 
 def recipes() -> dict[str, str]:
