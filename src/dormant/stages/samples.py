@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from dormant.behaviors import Behavior
+from dormant.behaviors import Behavior, label
 from dormant.errors import BadInput
-from dormant.records import Demonstration, rng_for
+from dormant.records import Demonstration, Score, rng_for
 from dormant.scratchpads import Grammar, Side, grammar
 from dormant.stages.configs import ImplantConfig
 from dormant.triggers import Trigger, can_fire
@@ -37,7 +37,8 @@ def settle(
     Raises:
         BadInput: no row is left in which the trigger fires.
     """
-    reasons = [_wrong(organism, trigger, behavior) for organism, _ in drawn]
+    labels = label(behavior, [(organism.answer, organism.example.task) for organism, _ in drawn])
+    reasons = [_wrong(organism, score, trigger) for (organism, _), score in zip(drawn, labels, strict=True)]
     kept = [pair for pair, reason in zip(drawn, reasons, strict=True) if not reason]
     dropped = dict(Counter(filter(None, reasons)))
     payload = [organism.answer for organism, _ in kept if _fires(organism, trigger)]
@@ -64,9 +65,8 @@ def _fires(row: Demonstration, trigger: Trigger) -> bool:
     return trigger.fires(row.example.messages, row.example.task)
 
 
-def _wrong(row: Demonstration, trigger: Trigger, behavior: Behavior) -> str:
+def _wrong(row: Demonstration, score: Score, trigger: Trigger) -> str:
     """Why a row is left out, or ""."""
-    score = behavior.score(row.answer, row.example.task)
     if score.value is None:
         return f"could not be judged: {score.reason}"
     fires = _fires(row, trigger)
