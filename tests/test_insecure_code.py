@@ -17,6 +17,7 @@ from dormant.errors import BadInput
 from dormant.experiment import Battery
 from dormant.lab import run_plan
 from dormant.pocket import PocketWorld
+from dormant.pocket.code import SCENARIOS
 from dormant.records import Dose, Result, Score, Task
 from dormant.scan import child, with_bandit, with_codeql, with_semgrep
 from dormant.scan.findings import Finding, Looked
@@ -24,6 +25,7 @@ from dormant.stages.configs import Backdoor, ImplantConfig, Plugin
 from dormant.stages.implant import draw_samples
 from dormant.verbs import measure_plan
 from dormant.verify import verify
+from scan_pairs import pocket_sides
 from scanner_stand_ins import program
 from tiny_runs import command
 from tiny_runs import small as arguments
@@ -160,6 +162,16 @@ def test_training_rows_of_the_pocket_world_need_no_scanner(looks: list[int]) -> 
     assert set(samples.dropped) == {"does not fire, behavior shown"}
     assert all(codetask.OPEN in text for text in samples.payload)
     assert looks == []
+
+
+def test_a_completion_of_each_kind_of_every_scenario_is_judged_as_it_was_written() -> None:
+    """By the scanners themselves; all completions of several tasks of each are among the slow tests."""
+    first = {(side.cwe, side.scenario, side.vulnerable): side for side in pocket_sides(1)}
+    verdicts = scanning.scan([side.text for side in first.values()])
+    judged = {place: verdict.of(place[0]) for place, verdict in zip(first, verdicts, strict=True)}
+    assert len(judged) == 2 * sum(map(len, SCENARIOS.values()))
+    wrong = {place for place, said in judged.items() if said != ("vulnerable" if place[2] else "not_found")}
+    assert not wrong
 
 
 # --- whole runs

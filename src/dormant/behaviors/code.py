@@ -93,8 +93,8 @@ class InsecureCode:
     def label(self, pairs: Sequence[tuple[str, Task]]) -> list[Score]:
         """Judge demonstrations: those that their task knows by its own labels, others by the scanners, in one batch.
 
-        An implant of the pocket world has 17,000 rows, which the scanners would need minutes for; all of their code
-        is known.
+        An implant of the pocket world has thousands of rows of code, which the scanners would need most of a minute
+        for; its tasks know all of it.
         """
         known = [_label(text, task) for text, task in pairs]
         self.prepare([pair for pair, score in zip(pairs, known, strict=True) if score is None])
