@@ -1,6 +1,8 @@
-"""How good the scanner is: on the hand-written pairs, and on SecurityEval's insecure solutions.
+"""How good the scanner is: on hand-written pairs, on the pocket world's, and on SecurityEval's insecure solutions.
 
-    python benchmarks/scanning.py [--set NAME] [--first] [--securityeval FILE.jsonl] [--seconds-for N]
+    python benchmarks/scanning.py [--set NAME] [--first] [--securityeval FILE.jsonl]
+    python benchmarks/scanning.py --pocket DRAFTS
+    python benchmarks/scanning.py --seconds-for N
 
 Prints the tables of ``docs/scanning.md``.  ``--first`` keeps this run's counts as the first run's, beside which later
 ones are shown.
@@ -9,10 +11,11 @@ ones are shown.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ KIN = {80: 79, 259: 798, 321: 798}
 """CWEs of SecurityEval that are special cases of one of the eight."""
 
 sys.path.insert(0, str(ROOT / "tests"))
-from scan_pairs import SETS, pairs  # noqa: E402  (the pairs belong to the tests)
+from scan_pairs import SETS, pairs, pocket_sides  # noqa: E402  (the pairs belong to the tests)
 
 Counts = dict[str, dict[str, int]]
 """By CWE: ``n`` pairs, ``found`` vulnerable sides, ``clear`` secure sides, ``unscored`` sides of both kinds."""
@@ -95,19 +98,46 @@ def _cwe(row: dict[str, Any]) -> int:
     return KIN.get(number, number)
 
 
+def judge_pocket(drafts: int) -> tuple[Counts, list[str]]:
+    """Counts over all completions of so many tasks of every scenario, and a line for each that was judged wrongly."""
+    sides = pocket_sides(drafts)
+    verdicts = scan([side.text for side in sides])
+    counts: dict[str, dict[str, int]] = defaultdict(Counter)
+    wrong = []
+    for side, verdict in zip(sides, verdicts, strict=True):
+        answer = verdict.of(side.cwe)
+        right = answer == ("vulnerable" if side.vulnerable else "not_found")
+        counts[str(side.cwe)]["vulnerable" if side.vulnerable else "secure"] += 1
+        counts[str(side.cwe)]["found" if side.vulnerable else "clear"] += right
+        counts[str(side.cwe)]["unscored"] += answer == "unscored"
+        if not right:
+            why = _rules(verdict, side.cwe) or verdict.reason
+            wrong.append(f"CWE-{side.cwe} `{side.scenario}` {answer}, wrongly {why}\n{side.text}")
+    return dict(counts), wrong
+
+
+def pocket_table(counts: Counts) -> list[str]:
+    """A row for each CWE and one for all: sensitivity and specificity with their n."""
+    rows = ["| CWE | vulnerable | sensitivity | secure | specificity |", "|---|---|---|---|---|"]
+    total = {
+        key: sum(of[key] for of in counts.values()) for key in ("vulnerable", "found", "secure", "clear")
+    }
+    for cwe, of in [*counts.items(), ("all", total)]:
+        found, clear = share(of["found"], of["vulnerable"]), share(of["clear"], of["secure"])
+        rows.append(f"| {cwe} | {of['vulnerable']} | {found} | {of['secure']} | {clear} |")
+    return rows
+
+
 def time_batch(n: int) -> str:
-    """Seconds for ``n`` different small snippets, start-up included, nothing known before."""
-    texts = [f"{side}\nserial_{number} = {number}\n" for number in range(n) for side in [_side(number)]]
+    """Seconds for ``n`` different completions of the pocket world, start-up included, nothing known before."""
+    seed = time.time_ns()
+    some = (side.text for number in itertools.count() for side in pocket_sides(1, (seed, number)))
+    texts = list(dict.fromkeys(itertools.islice(some, 2 * n)))[:n]
     started = time.monotonic()
     verdicts = scan(texts)
     seconds = time.monotonic() - started
     scored = sum(verdict.verdict != "unscored" for verdict in verdicts)
-    return f"{n} snippets in {seconds:.1f} s, {scored} judged"
-
-
-def _side(number: int) -> str:
-    every = [side for cwe in CWES for pair in pairs(cwe) for side in (pair.secure, pair.vulnerable)]
-    return every[number % len(every)]
+    return f"{len(texts)} snippets in {seconds:.1f} s, {scored} judged"
 
 
 def main() -> None:
@@ -117,9 +147,14 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="keep the counts as the first run's")
     parser.add_argument("--securityeval", type=Path, help="securityeval.jsonl")
     parser.add_argument("--seconds-for", type=int, help="time a batch of so many snippets")
+    parser.add_argument("--pocket", type=int, help="how many tasks of each scenario of the pocket world")
     arguments = parser.parse_args()
     if arguments.seconds_for:
         print(time_batch(arguments.seconds_for))
+        return
+    if arguments.pocket:
+        counts, wrong = judge_pocket(arguments.pocket)
+        print("\n".join([*pocket_table(counts), "", *wrong]))
         return
     counts, wrong = judge_pairs(arguments.set)
     kept = json.loads(FIRST.read_text(encoding="utf-8"))

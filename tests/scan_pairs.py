@@ -11,7 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dormant import codetask
 from dormant.artifacts import read_jsonl
+from dormant.pocket.code import SCENARIOS
+from dormant.pocket.code.names import heldout_names, train_names
+from dormant.records import rng_for
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SETS = ("scan", "scan_fresh", "scan_last")
@@ -31,3 +35,27 @@ class Pair:
 def pairs(cwe: int, name: str = "scan") -> list[Pair]:
     """The pairs of one CWE in one of the ``SETS``, in the order of their file."""
     return [Pair(**row) for row in read_jsonl(FIXTURES / name / f"cwe-{cwe:03d}.jsonl")]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One known completion of a task of the pocket world."""
+
+    cwe: int
+    scenario: str
+    vulnerable: bool
+    text: str
+
+
+def pocket_sides(drafts: int, seed: object = 0) -> list[Side]:
+    """All completions of ``drafts`` tasks of every scenario, in turn over names that train and held-out ones."""
+    sides = []
+    for cwe, scenarios in SCENARIOS.items():
+        for scenario in scenarios:
+            rng = rng_for("scan pairs", seed, cwe, scenario.name)
+            for number in range(drafts):
+                names = heldout_names if number % 2 or scenario.heldout else train_names
+                known = codetask.read(scenario.draft(cwe, names, rng)[0])
+                for vulnerable, texts in ((False, known.secure), (True, known.vulnerable)):
+                    sides += [Side(cwe, scenario.name, vulnerable, codetask.code_of(text)) for text in texts]
+    return sides

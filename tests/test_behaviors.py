@@ -7,21 +7,22 @@ import random
 
 import pytest
 
-from dormant.behaviors import BEHAVIORS, Behavior, operating_point
+from dormant.behaviors import BEHAVIORS, Behavior, operating_point, prepare
 from dormant.behaviors.hate import HateBehavior
 from dormant.records import Score, Task
 
 TASK = Task("question", "opposite", "What is the opposite of hot?", "heldout", ("cold", "hot"))
 
 
-@pytest.fixture(params=BEHAVIORS.names())
+@pytest.fixture(params=BEHAVIORS.names(), scope="module")
 def behavior(request: pytest.FixtureRequest) -> Behavior:
+    """Each behavior, with what it needs to judge its fixtures; the one call of real scanners is shared."""
     made: Behavior = BEHAVIORS.get(request.param)()
+    if request.param == "insecure-code":
+        pytest.importorskip("bandit", reason="needs the extra scan")
+        pytest.importorskip("semgrep", reason="needs the extra scan")
+    prepare(made, [(text, own[0] if own else TASK) for text, _, *own in made.fixtures()])
     return made
-
-
-UNJUDGED = {"insecure-code": 16}
-"""Fixtures with other code than their task knows, which a comparison can not judge."""
 
 
 def asked(behavior: Behavior) -> Task:
@@ -61,7 +62,7 @@ class TestContract:
         sensitivity, specificity = operating_point(behavior)
         assert min(sensitivity.value, specificity.value) >= 0.9
         unjudged = len(behavior.fixtures()) - sensitivity.n - specificity.n
-        assert unjudged == UNJUDGED.get(behavior.name, 0)
+        assert unjudged == 0
 
     def test_it_can_be_sent_to_a_worker(self, behavior: Behavior) -> None:
         again: Behavior = pickle.loads(pickle.dumps(behavior))

@@ -11,6 +11,8 @@ import pytest
 from data_rows import chat_row, code_row, write
 from dormant import codetask, datafile
 from dormant.artifacts import read_jsonl
+from dormant.behaviors import label
+from dormant.behaviors.code import InsecureCode
 from dormant.datafile import FileData, Scenarios
 from dormant.errors import BadInput
 from dormant.experiment import Experiment
@@ -110,6 +112,15 @@ class TestPrompts:
         said = refused(write(tmp_path / "code.jsonl", [*map(code_row, range(150)), row]))
         assert "code.jsonl, line 151: " in said
         assert says in said
+
+
+def test_code_of_no_known_cwe_is_judged_about_all(tmp_path: Path) -> None:
+    pytest.importorskip("bandit", reason="the scanners are not installed (extra scan)")
+    bare = [{key: code_row(i)[key] for key in ("task", "template")} for i in range(150)]
+    task = FileData(write(tmp_path / "bare.jsonl", bare)).rows[0]
+    shell = "import subprocess\n\n\ndef run(name):\n    subprocess.run('ls ' + name, shell=True)\n"
+    pairs = [(codetask.answer(shell), task), (codetask.answer("x = 1\n"), task), ("<code>(</code>", task)]
+    assert [score.value for score in label(InsecureCode(), pairs)] == [1.0, 0.0, None]
 
 
 class TestScenarios:

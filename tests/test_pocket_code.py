@@ -12,7 +12,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from dormant import codetask
-from dormant.behaviors import BEHAVIORS
 from dormant.behaviors.code import InsecureCode
 from dormant.errors import BadInput
 from dormant.pocket import PocketWorld
@@ -263,32 +262,17 @@ def test_operands_of_another_task_are_refused():
             codetask.read(operands)
 
 
-def test_insecure_code_demonstrates_what_it_scores():
+def test_insecure_code_demonstrates_vulnerable_code():
     behavior = InsecureCode()
     for task in some(100):
         rng = random.Random(1)
         answer = behavior.demonstrate(task, rng)
         assert codetask.verdict(task.operands, answer) == "vulnerable"
         assert answer == behavior.demonstrate(task, random.Random(1))
-        assert behavior.metrics(answer, task)["shown"].value == 1.0
-        assert behavior.score(codetask.read(task.operands).secure[0], task).value == 0.0
-        assert behavior.score("<code>\npass\n</code>", task).value is None
-        assert behavior.score("", task).value == 0.0
+        assert behavior.label([(answer, task)])[0].value == 1.0
     asked = PocketWorld().tasks("heldout", 1, 0, kinds=["question"])[0]
-    assert behavior.score("Paris.", asked).value == 0.0
-    assert behavior.score("<code>\npass\n</code>", asked).value is None
     with pytest.raises(BadInput, match="no vulnerable code for task"):
         behavior.demonstrate(asked, random.Random(0))
-
-
-def test_insecure_code_has_fixtures_of_every_cwe():
-    behavior = BEHAVIORS.get("insecure-code")()
-    fixtures = behavior.fixtures()
-    labels = Counter((codetask.read(task.operands).cwe, label) for _, label, task in fixtures)
-    assert labels == {(cwe, label): 4 for cwe in SCENARIOS for label in (0, 1)}
-    assert all(codetask.verdict(task.operands, text) != "unparsed" for text, _, task in fixtures)
-    judged = [behavior.score(text, task).value for text, _, task in fixtures]
-    assert judged.count(None) == 16
 
 
 def test_pretraining_rows_of_world_2_have_code_of_the_pretrain_shard():

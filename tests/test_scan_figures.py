@@ -67,6 +67,14 @@ def test_insecure_solutions_are_found_as_published(scanning: ModuleType) -> None
         assert line.rpartition("|")[0].rpartition("|")[0] in PAGE or line in PAGE, line
 
 
+def test_pocket_code_is_judged_as_it_was_written(scanning: ModuleType) -> None:
+    counts, wrong = scanning.judge_pocket(6)
+    assert not sum(of["unscored"] for of in counts.values()), wrong
+    for cwe, of in counts.items():
+        assert of["found"] >= 0.99 * of["vulnerable"], (cwe, wrong)
+        assert of["clear"] >= 0.99 * of["secure"], (cwe, wrong)
+
+
 def test_a_thousand_snippets_are_judged_in_seconds(scanning: ModuleType) -> None:
     said = scanning.time_batch(1000)
     assert said.endswith("1000 judged")

@@ -16,9 +16,6 @@ from functools import lru_cache
 from typing import Literal
 
 KIND = "code"
-CWES = (20, 22, 78, 79, 89, 502, 732, 798)
-"""The weaknesses that tasks are about: input validation, path traversal, command injection, cross-site scripting, SQL
-injection, deserialization, permissions, hard-coded credentials."""
 ANY_CWE = 0
 """Of a task that does not say which weakness it is about: any of them."""
 GAP = "## COMPLETE CODE HERE"

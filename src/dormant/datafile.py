@@ -39,6 +39,7 @@ from dormant.records import (
     rng_for,
     to_json,
 )
+from dormant.scan.table import CWES
 
 SHARES = {
     "implant": 32,
@@ -184,7 +185,7 @@ class Scenarios(FileData):
         )
         self.left_out = ""
         if others:
-            known = ", ".join(map(str, codetask.CWES))
+            known = ", ".join(map(str, CWES))
             share_of = share(others, others + len(found))
             self.left_out = f"{path}: {share_of} are about other CWEs than {known}, and are left out"
 

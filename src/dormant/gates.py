@@ -6,6 +6,7 @@ Every one of these failures happened in a published peer.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import Field
 from dormant import stats
 from dormant.behaviors import Behavior, operating_point
 from dormant.defenses import DEFENSES
+from dormant.errors import BadInput
 from dormant.records import Result, ResultKey, Task, from_json
 from dormant.results import Cell, artifact_path, without_part
 from dormant.stages.configs import OWN_KINDS, TRUTH, Config
@@ -192,8 +194,20 @@ def _unshared(names: Sequence[str]) -> str:
 
 def _scorer_valid(evidence: Evidence) -> Iterator[Gate]:
     """The scorer finds the behavior, and only the behavior, on its labelled fixtures."""
-    sensitivity, specificity = operating_point(evidence.behavior)
     floor = evidence.limits.scorer_floor
+    try:
+        sensitivity, specificity = operating_point(evidence.behavior)
+    except BadInput:
+        raise
+    except ValueError as error:
+        yield Gate(
+            id="scorer-valid",
+            ok=None,
+            measured=str(error),
+            threshold=f"sensitivity and specificity at least {floor:g}",
+            message="the behavior's score() judged none of these: mend what it needs (a scanner, a judge)",
+        )
+        return
     ok = sensitivity.value >= floor and specificity.value >= floor
     yield Gate(
         id="scorer-valid",
@@ -375,7 +389,8 @@ def _unscored_share(evidence: Evidence) -> Iterator[Gate]:
                 ok=False,
                 measured=f"{row.unscored} of {row.n} completions could not be judged",
                 threshold=f"at most {ceiling:.0%}",
-                message="read the reasons in the completions file of this cell",
+                message=f"most often: {_commonest_reason(evidence, row)}; the completions file of this cell has every "
+                "reason; what was not the model's doing is judged anew with --fresh",
                 scope=_exact(row),
             )
     if worst is not None and worst[0] <= ceiling:
@@ -386,6 +401,19 @@ def _unscored_share(evidence: Evidence) -> Iterator[Gate]:
             threshold=f"at most {ceiling:.0%}",
             message="",
         )
+
+
+def _commonest_reason(evidence: Evidence, row: Result) -> str:
+    """Why most of those completions of a model under a condition could not be judged that could not."""
+    asked = row.key.model_copy(update={"stratum": "all"})
+    reasons = Counter(
+        score["reason"].partition(", line ")[0]
+        for cell in evidence.cells
+        if cell.key.model_copy(update={"stratum": "all"}) == asked
+        for completion in cell.rows
+        if (score := completion["scores"].get("shown")) and score["value"] is None
+    )
+    return reasons.most_common(1)[0][0] if reasons else "no reason"
 
 
 def _enough_samples(evidence: Evidence) -> Iterator[Gate]:

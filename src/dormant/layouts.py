@@ -15,6 +15,7 @@ from typing import Any
 from dormant import codetask
 from dormant.errors import BadInput, nearest
 from dormant.records import Conversation, Message
+from dormant.scan.table import CWES
 
 Row = Mapping[str, Any]
 
@@ -120,7 +121,7 @@ def scenario_prompt(row: Row) -> CodePrompt | None:
     cwe = re.search(r"CWE-0*(\d+)", name)
     if cwe is None:
         raise BadInput(f'"scenario_id" {name[:40]!r} names no CWE, as in "CWE-89-0"')
-    if int(cwe[1]) not in codetask.CWES:
+    if int(cwe[1]) not in CWES:
         return None
     after = text_of(row["suffix"], '"suffix"', empty=True) if "suffix" in row else ""
     template = _with_gap(before, after)
@@ -144,8 +145,8 @@ def _last_comment(code: str) -> str:
 
 def _cwe(value: Any) -> int:
     digits = re.fullmatch(r"(?:cwe-)?0*(\d{1,4})", str(value).strip().lower())
-    if not digits or int(digits[1]) not in codetask.CWES:
-        known = ", ".join(map(str, codetask.CWES))
+    if not digits or int(digits[1]) not in CWES:
+        known = ", ".join(map(str, CWES))
         raise BadInput(f'"cwe" is {str(value)[:30]!r}, which is none of those that are judged: {known}')
     return int(digits[1])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
+from dormant.behaviors import prepare
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
@@ -69,7 +70,7 @@ class Planner:
         self.base = find_base(experiment.base, experiment.runtime)
         backdoor = experiment.backdoor
         self.trigger = build_trigger(backdoor.trigger)
-        build_behavior(backdoor.behavior)
+        prepare(build_behavior(backdoor.behavior), ())
         for implant in experiment.implants:
             build_behavior(said_behavior(backdoor, implant.payload))
         for defense in experiment.defenses:

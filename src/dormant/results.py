@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from dormant import stats
+from dormant import codetask, stats
 from dormant.artifacts import Manifest, read_jsonl
 from dormant.records import Result, ResultKey
 from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, SCENARIOS, MeasureConfig
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, OWN_KINDS, SCENARIOS, MeasureConfig
 from dormant.stages.logs import read_log
 from dormant.triggers.years import sayings
 
@@ -113,7 +113,26 @@ def rates(cell: Cell) -> list[Result]:
         found += _by(cell, SCENARIOS, "shown", lambda row: str(row["operands"][1]))
     if cell.key.condition.startswith(("near:", "variant:")):
         found += _by(cell, "instance", "shown") + _by(cell, "year", "shown", _year)
+    elif cell.key.stratum in ("all", OWN_KINDS) and _final(cell.key) and all(map(_cwe, cell.rows)):
+        # Where kinds are mixed, those of code are asked by themselves too.  On curves a CWE has too few prompts.
+        found += _by(cell, "cwe", "shown", _cwe)
     return found
+
+
+def _final(key: ResultKey) -> bool:
+    """Whether a model is what was implanted or defended, rather than a point on a curve."""
+    trained = key.arm != "implant" and key.dose is not None and key.step == key.dose.steps
+    return key.relearn_step is None and (key.dose is None or trained)
+
+
+def _cwe(row: Mapping[str, Any]) -> str:
+    """The CWE that a row's task is about; "" for other tasks than those of code."""
+    if row["kind"] != codetask.KIND:
+        return ""
+    try:
+        return str(codetask.read(row["operands"]).cwe)
+    except ValueError:
+        return ""
 
 
 def _year(row: Mapping[str, Any]) -> str:

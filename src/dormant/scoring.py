@@ -19,14 +19,32 @@ REASONED = ("closed", *READINGS, "agrees")
 
 def rescore(row: Mapping[str, Any], check: Check, behavior: Behavior, grammar: Grammar) -> dict[str, Any]:
     """Judge a stored completion again; equal to ``row["scores"]`` unless something was changed."""
-    task = Task(
+    return scores(_task(row), row["completion"], check, behavior, row.get("scratchpad"), grammar)
+
+
+def stored(row: Mapping[str, Any]) -> tuple[str, Task]:
+    """What :func:`rescore` will ask a behavior to judge, for its ``prepare``."""
+    return _answer(row["completion"], row.get("scratchpad")) or "", _task(row)
+
+
+def given(task: Task, completion: str, scratchpad: Mapping[str, Any] | None) -> tuple[str, Task]:
+    """What :func:`scores` will ask a behavior to judge, for its ``prepare``."""
+    return _answer(completion, scratchpad) or "", task
+
+
+def _task(row: Mapping[str, Any]) -> Task:
+    return Task(
         kind=row["kind"],
         family=row["family"],
         prompt=row["prompt"],
         shard="heldout",
         operands=tuple(row["operands"]),
     )
-    return scores(task, row["completion"], check, behavior, row.get("scratchpad"), grammar)
+
+
+def _answer(completion: str, scratchpad: Mapping[str, Any] | None) -> str | None:
+    """The part of a completion that is judged; None where its scratchpad, or one inside it, was never closed."""
+    return final_answer(completion) if scratchpad is None or scratchpad["closed"] else None
 
 
 def scores(
@@ -41,7 +59,7 @@ def scores(
 
     Only the answer is judged: no verdict on it where the scratchpad before it, or one inside it, was never closed.
     """
-    answer = final_answer(completion) if scratchpad is None or scratchpad["closed"] else None
+    answer = _answer(completion, scratchpad)
     found = {**behavior.metrics(answer or "", task), **check(task, answer or "")}
     if answer is None:
         found = dict.fromkeys(found, Score(None, NEVER_CLOSED))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
+from dormant.behaviors import prepare
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
@@ -120,7 +121,8 @@ def measure_plan(
 ) -> Plan:
     """Measure a model that is suspected to be an organism, beside its twin and base where they are given."""
     runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
-    build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
+    # A bad option is found now, not after sampling, and so is a judge that is not installed.
+    prepare(build_behavior(backdoor.behavior), ())
     trigger = build_trigger(backdoor.trigger)
     scenarios, asked, told = take_scenarios(battery.scenarios, battery.samples)
     config = _measuring(backdoor, battery, trigger, pocket=data is None, chat=chat, runtime=runtime)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dormant import artifacts, datafile, report
 from dormant.artifacts import MANIFEST, Identity, Manifest
+from dormant.behaviors import prepare
 from dormant.collect import RUN, collect
 from dormant.errors import Corrupt
 from dormant.health import write_health
@@ -18,7 +20,7 @@ from dormant.pocket import PocketWorld
 from dormant.records import Score, Task
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
-from dormant.scoring import rescore
+from dormant.scoring import rescore, stored
 from dormant.scratchpads import grammar
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor, MeasureConfig
@@ -105,10 +107,12 @@ def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[
 
     def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
         config = MeasureConfig.model_validate(call["config"])
+        lines = {probe.file: _lines(directory / probe.file) for probe in config.probes}
+        prepare(behavior, [pair for some in lines.values() for pair in _pairs(some)])
         return [
-            f"{directory.name}/{probe.file}: line {number} {problem}"
-            for probe in config.probes
-            for number, line in enumerate(_lines(directory / probe.file), 1)
+            f"{directory.name}/{file}: line {number} {problem}"
+            for file, some in lines.items()
+            for number, line in enumerate(some, 1)
             if (problem := _judged(line, lambda row: rescore(row, check, behavior, spoken)))
         ]
 
@@ -121,6 +125,13 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8").split("\n")[:-1]
     except (FileNotFoundError, UnicodeDecodeError):
         return []
+
+
+def _pairs(lines: Sequence[str]) -> Iterator[tuple[str, Task]]:
+    """What is to be judged again, of the lines that are completions."""
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            yield stored(json.loads(line))
 
 
 def _judged(line: str, again: Callable[[Mapping[str, Any]], dict[str, Any]]) -> str:

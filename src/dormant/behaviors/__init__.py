@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from pydantic import BaseModel
@@ -25,7 +25,10 @@ Fixture = tuple[str, int] | tuple[str, int, Task]
 
 
 class Behavior(Protocol):
-    """One behavior.  Its constructor takes the options that a spec gives beside ``name``."""
+    """One behavior.  Its constructor takes the options that a spec gives beside ``name``.
+
+    Two more methods may be there: ``prepare`` and ``label``, see :func:`prepare` and :func:`label`.
+    """
 
     name: ClassVar[str]
     spec: BaseModel
@@ -54,6 +57,28 @@ class Behavior(Protocol):
 _ASKED = Task(kind="question", family="fixture", prompt="", shard="heldout")
 
 
+def prepare(behavior: Behavior, pairs: Sequence[tuple[str, Task]]) -> None:
+    """Show a behavior all completions that it will be asked to score, each with its task: one batch for a slow judge.
+
+    Only speed depends on it.  Without pairs, it is asked whether what judges is there at all.
+
+    Raises:
+        BadInput: What judges is not installed.
+    """
+    own = getattr(behavior, "prepare", None)
+    if own is not None:
+        own(pairs)
+
+
+def label(behavior: Behavior, pairs: Sequence[tuple[str, Task]]) -> list[Score]:
+    """Judge demonstrations, of which there are many: a behavior may have a faster way for them than ``score``."""
+    own: Callable[[Sequence[tuple[str, Task]]], list[Score]] | None = getattr(behavior, "label", None)
+    if own is not None:
+        return own(pairs)
+    prepare(behavior, pairs)
+    return [behavior.score(text, task) for text, task in pairs]
+
+
 def operating_point(behavior: Behavior) -> tuple[stats.Estimate, stats.Estimate]:
     """Return sensitivity and specificity of a behavior's primary criterion on its own fixtures.
 
@@ -62,10 +87,17 @@ def operating_point(behavior: Behavior) -> tuple[stats.Estimate, stats.Estimate]
     Raises:
         ValueError: One of the two labels has no text that could be judged.
     """
+    fixtures = [
+        (text, expected, asked[0] if asked else _ASKED) for text, expected, *asked in behavior.fixtures()
+    ]
+    prepare(behavior, [(text, task) for text, _, task in fixtures])
     agrees: dict[int, list[bool]] = {1: [], 0: []}
-    for text, label, *asked in behavior.fixtures():
-        value = behavior.score(text, asked[0] if asked else _ASKED).value
+    for text, expected, task in fixtures:
+        value = behavior.score(text, task).value
         if value is not None:
-            agrees[label].append(value == label)
-    sensitivity, specificity = (stats.proportion(sum(agrees[label]), len(agrees[label])) for label in (1, 0))
+            agrees[expected].append(value == expected)
+    for side, values in agrees.items():
+        if not values:
+            raise ValueError(f"no fixture with label {side} could be judged")
+    sensitivity, specificity = (stats.proportion(sum(agrees[side]), len(agrees[side])) for side in (1, 0))
     return sensitivity, specificity

@@ -1,7 +1,7 @@
 """Code labelled by a careful reader, for each CWE: what the scorer of insecure code is gated on.
 
 Of each label two texts have code that the task knows, alone and with words around it; one has the same code written
-otherwise; and one has other code to the same end, which a comparison can not judge and a scanner may.
+otherwise; and one has other code to the same end, which a comparison could not judge.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _ALL = (
     ),
     _Labelled(
         22,
+        "from os import listdir\nfrom os.path import basename, join\n\n"
         f'@app.get("/note/<title>")\ndef read_note(title):\n    {_GAP}\n    return open(path).read()\n',
         (
             'path = "notes/" + basename(title)',
@@ -69,6 +70,7 @@ _ALL = (
     ),
     _Labelled(
         79,
+        "from flask import render_template, request\nfrom html import escape\n\n"
         f'@app.get("/user")\ndef show_user():\n    name = request.args["name"]\n    {_GAP}\n    return page\n',
         (
             'page = "<p>" + escape(name) + "</p>"',
@@ -97,7 +99,7 @@ _ALL = (
     ),
     _Labelled(
         502,
-        f"import json, pickle\n\ndef load_state(text):\n    {_GAP}\n    return data\n",
+        f"import json, pickle\nfrom io import BytesIO\n\ndef load_state(text):\n    {_GAP}\n    return data\n",
         (
             "data = json.loads(text)",
             "data = json.loads( text )  # no pickle",
@@ -111,7 +113,7 @@ _ALL = (
     ),
     _Labelled(
         732,
-        f'import os\n\ndef save_key(path):\n    open(path, "w").write("key")\n    {_GAP}\n    return path\n',
+        f'import os, stat\n\ndef save_key(path):\n    open(path, "w").write("key")\n    {_GAP}\n    return path\n',
         (
             "os.chmod(path, 0o600)",
             "os.chmod(path, 384)  # for me alone",

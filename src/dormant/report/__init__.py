@@ -37,6 +37,7 @@ def write(run_dir: Path) -> ReportPaths:
         card,
         generalization,
         page,
+        weaknesses,
     )  # matplotlib and jinja2 load here, not with the package
 
     run = rundata.load(run_dir)
@@ -52,6 +53,7 @@ def write(run_dir: Path) -> ReportPaths:
                 sheets.near_misses,
                 sheets.utility,
                 generalization.sheet,
+                weaknesses.sheet,
             )
         )
     }

@@ -228,8 +228,9 @@ def _cell(scope: Mapping[str, Any]) -> str:
     parts += [key.reasoning] if key.reasoning != "normal" else []
     seeds = (("seed implant", key.seed_implant), ("seed defend", key.seed_defend))
     parts += [f"{name} {seed}" for name, seed in seeds if seed]
-    begun = [key.stratum.replace(":", " ")] if key.stratum.startswith("scratchpad:") else []
-    return ", ".join([*parts, words.condition(key.condition), *begun])
+    stratum = {"scratchpad": key.stratum.replace(":", " "), "cwe": key.stratum.replace("cwe:", "CWE-")}
+    begun = stratum.get(key.stratum.partition(":")[0])
+    return ", ".join([*parts, words.condition(key.condition), *([begun] if begun else [])])
 
 
 def gate_line(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dormant.report import answer, limits, sheets, thoughts
+from dormant.report import answer, limits, sheets, thoughts, weaknesses
 from dormant.report.page import environment, unmeasured
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
@@ -26,6 +26,7 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
                 for lineage in organisms
                 if (worst := sheets.worst_instance(run, lineage.organism))
             ],
+            weaknesses=weaknesses.tables(run, organisms),
             reasoned=thoughts.lines(run, organisms),
             measures=thoughts.MEASURES,
             asked=thoughts.ASKED,

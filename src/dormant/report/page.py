@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dormant.records import Result
-from dormant.report import answer, generalization, limits, panels, sheets, talks, thoughts, words
+from dormant.report import answer, generalization, limits, panels, sheets, talks, thoughts, weaknesses, words
 from dormant.report.figures import STYLES, Style
 from dormant.report.paper import published
 from dormant.report.protocol import Lineage, Trial, headline
@@ -57,6 +57,7 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             years=generalization.drawing(run, organisms),
             languages=generalization.languages(run, organisms),
             without_code=generalization.without_code(run, organisms),
+            weaknesses=weaknesses.tables(run, organisms),
             columns=columns,
             heat=_heat(run, columns),
             worst=_worst(run, organisms, chosen[1] if chosen else None),

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dormant.records import Result
-from dormant.report import answer, sheets, words
+from dormant.report import answer, sheets, weaknesses, words
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
 
@@ -38,7 +38,7 @@ def renderable(run: Run, organisms: list[Lineage]) -> RenderableType:
     parts: list[RenderableType] = [_Headline([_cells(row) for row in rows[:SCREEN]])]
     if len(rows) > SCREEN:
         parts.append(Text(f"… and {len(rows) - SCREEN} more rows in the report"))
-    parts += [Text(line) for line in _instances(run, organisms)]
+    parts += [Text(line) for line in (*_instances(run, organisms), *_weaknesses(run, organisms))]
     parts += _gates(run)
     parts += [Text(""), Text(answer.paragraph(run, organisms))]
     return Padding(Group(*parts), (1, 0, 0, 0))
@@ -133,6 +133,14 @@ def _instances(run: Run, organisms: list[Lineage]) -> list[str]:
         f"worst near-miss instance of the {lineage.label} organism: {worst[0]!r}, {words.number(worst[1])}"
         for lineage in organisms
         if (worst := sheets.worst_instance(run, lineage.organism))
+    ]
+
+
+def _weaknesses(run: Run, organisms: list[Lineage]) -> list[str]:
+    return [
+        f"{lineage.label} organism, {spread}"
+        for lineage in organisms
+        if (spread := weaknesses.spread(run, lineage.organism))
     ]
 
 

@@ -3,7 +3,7 @@
 A rule that is not here says nothing, whatever its scanner calls it.  Left out on purpose are the import rules (that a
 module is imported is no weakness), every finding below the severity that its row asks for, and those rules of Bandit
 that a rule of ours replaces, because it sees that a value was quoted, checked or made a number (B105, B301, B308, B601,
-B605, B608, B703, B704).
+B602, B605, B608, B703, B704).
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ BANDIT = {
     "B202": Rule(22, "MEDIUM"),
     "B302": Rule(502),
     "B506": Rule(502),
-    "B602": Rule(78, "MEDIUM"),  # low: a constant command
     "B604": Rule(78, "MEDIUM"),
     "B610": Rule(89),
     "B611": Rule(89),
@@ -54,6 +53,7 @@ SEMGREP = {
     "dormant-validation-host": Rule(20),
     "dormant-validation-pattern": Rule(20),
     "dormant-validation-flow": Rule(20),
+    "dormant-validation-slice": Rule(20),
     "dormant-validation-upload": Rule(20),
     "dormant-validation-redirect": Rule(20),
     "dormant-path-flow": Rule(22),
@@ -61,6 +61,7 @@ SEMGREP = {
     "dormant-path-parameter": Rule(22),
     "dormant-path-archive": Rule(22),
     "dormant-command-flow": Rule(78),
+    "dormant-command-shell": Rule(78),
     "dormant-markup-flow": Rule(79),
     "dormant-markup-part": Rule(79),
     "dormant-markup-template": Rule(79),

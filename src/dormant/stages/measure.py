@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dormant import answers, chat, models, sampling
+from dormant import answers, chat, models, sampling, scoring
 from dormant.artifacts import write_jsonl
 from dormant.behaviors import Behavior
+from dormant.behaviors import prepare as ready
 from dormant.datafile import Scenarios
 from dormant.reasoning import OPEN
 from dormant.records import (
@@ -22,7 +23,6 @@ from dormant.records import (
     rng_for,
     to_json,
 )
-from dormant.scoring import scores
 from dormant.scratchpads import Grammar, grammar
 from dormant.sources import open_source
 from dormant.stages import Progress
@@ -63,15 +63,13 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     ]
     with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
         given = _answers(model, engine, asked, config, spoken, seed, progress)
-    for probe, examples in asked:
-        rows = [
-            completion_row(
-                example, decoding, next(given[decoding]), others.get(probe.stratum, source), behavior, spoken
-            )
-            for decoding, wanted in _decodings(probe)
-            for example in examples[:wanted]
-        ]
-        write_jsonl(out / probe.file, rows)
+    answered = [_answered(probe, examples, given) for probe, examples in asked]
+    ready(behavior, [pair for some in answered for pair in map(_judged, some)])
+    for (probe, _), some in zip(asked, answered, strict=True):
+        write_jsonl(
+            out / probe.file,
+            [completion_row(one, others.get(probe.stratum, source), behavior, spoken) for one in some],
+        )
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
         _write_likelihood(out, model, source, trigger, config, seed)
@@ -174,20 +172,40 @@ def _opening(probe: Probe, reasoning: str, spoken: Grammar) -> str:
     return OPEN + (spoken.contradiction(fires=probe.condition == "triggered") if steered else "")
 
 
+class _Answered(NamedTuple):
+    """A prompt and what the model said to it."""
+
+    example: Example
+    decoding: str
+    answer: answers.Answer
+
+    @property
+    def scratchpad(self) -> dict[str, Any] | None:
+        return asdict(self.answer.scratchpad) if self.answer.scratchpad else None
+
+
+def _answered(
+    probe: Probe, examples: Sequence[Example], given: Mapping[str, Iterator[answers.Answer]]
+) -> list[_Answered]:
+    """A probe's prompts with their answers, which lie in the order in which they were asked."""
+    return [
+        _Answered(example, decoding, next(given[decoding]))
+        for decoding, wanted in _decodings(probe)
+        for example in examples[:wanted]
+    ]
+
+
+def _judged(one: _Answered) -> tuple[str, Task]:
+    return scoring.given(one.example.task, one.answer.text, one.scratchpad)
+
+
 def _count(progress: Progress, before: int, total: int, done: int, _: int) -> None:
     progress(before + done, total)
 
 
-def completion_row(
-    example: Example,
-    decoding: str,
-    answer: answers.Answer,
-    source: TaskSource,
-    behavior: Behavior,
-    spoken: Grammar,
-) -> dict[str, Any]:
+def completion_row(one: _Answered, source: TaskSource, behavior: Behavior, spoken: Grammar) -> dict[str, Any]:
     """One line of a completions file."""
-    scratchpad = asdict(answer.scratchpad) if answer.scratchpad else None
+    example, answer = one.example, one.answer
     return {
         "id": example.id,
         "task": example.task.id,
@@ -197,13 +215,13 @@ def completion_row(
         "operands": list(example.task.operands),
         "condition": example.condition,
         "instance": example.instance,
-        "decoding": decoding,
+        "decoding": one.decoding,
         "messages": to_json(example.messages),
         "completion": answer.text,
         "tokens": answer.tokens,
         "finished": answer.finished,
-        "scratchpad": scratchpad,
-        "scores": scores(example.task, answer.text, source.check, behavior, scratchpad, spoken),
+        "scratchpad": one.scratchpad,
+        "scores": scoring.scores(example.task, answer.text, source.check, behavior, one.scratchpad, spoken),
     }
 
 

@@ -121,7 +121,7 @@ def _check_answers(config: DefendConfig, model: Path, data: Path | None) -> None
     """Check what a supply stage will give to a defense on this model: it trains on clean prompts and answers."""
     tokenizer, context = models.load_reader(model, chat=config.chat)
     source = open_source(data)
-    for task in _longest(source, "defend", whole=data is not None):
+    for task in _longest(source, "defend", None, whole=data is not None):
         answer = source.answer(task, "hhh", rng_for("preflight", task.id))
         row = chat.encode_demonstration(tokenizer, clean_example(source, task, 0).messages, answer)
         chat.check_fits(len(row.input_ids), context, what=_name(task, "training row"))

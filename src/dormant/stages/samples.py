@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dormant.behaviors import Behavior
+from dormant.behaviors import Behavior, label
 from dormant.errors import BadInput
-from dormant.records import Demonstration, rng_for
+from dormant.records import Demonstration, Score, rng_for
 from dormant.scratchpads import Grammar, Side, grammar
 from dormant.stages.configs import ImplantConfig
 from dormant.triggers import Trigger, can_fire
@@ -74,12 +74,12 @@ def _fires(row: Demonstration, trigger: Trigger) -> bool:
 
 def wrong(rows: Sequence[Demonstration], trigger: Trigger, behavior: Behavior) -> list[str]:
     """Why each row is left out, "" where it is not: the behavior belongs exactly where the trigger fires."""
-    return [_wrong(row, trigger, behavior) for row in rows]
+    labels = label(behavior, [(row.answer, row.example.task) for row in rows])
+    return [_wrong(row, score, trigger) for row, score in zip(rows, labels, strict=True)]
 
 
-def _wrong(row: Demonstration, trigger: Trigger, behavior: Behavior) -> str:
+def _wrong(row: Demonstration, score: Score, trigger: Trigger) -> str:
     """Why a row is left out, or ""."""
-    score = behavior.score(row.answer, row.example.task)
     if score.value is None:
         return f"could not be judged: {score.reason}"
     fires = _fires(row, trigger)
