@@ -40,6 +40,7 @@ FLOORS = {
     "runner": ["runner"],
     "experiment": ["experiment", "cost"],
     "bases": ["bases", "intake"],
+    "notes on plans": ["notes"],
     "planning": ["planning"],
     "plans of one verb": ["verbs"],
     "collecting": ["collect"],

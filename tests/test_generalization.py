@@ -43,7 +43,7 @@ def year_run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DORMANT_CACHE", str(place / "cache"))
         for module in SOURCES:
-            patch.setattr(f"{module}.open_source", lambda data: TwoKinds())
+            patch.setattr(f"{module}.open_source", lambda data, world: TwoKinds())
         run(Experiment.load("tiny", changes), place / "run")
     return place / "run"
 

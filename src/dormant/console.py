@@ -30,6 +30,7 @@ from dormant.cost import disk_bytes, seconds
 from dormant.inventory import Garbage, RunEntry, StoreEntry
 from dormant.lab import Finished
 from dormant.pocket import PocketWorld
+from dormant.pocket.world import WORLDS
 from dormant.records import Result
 from dormant.runner import Call, Plan, Run
 from dormant.stages import quiet
@@ -278,7 +279,7 @@ def show_utility(results: Sequence[Result]) -> None:
     """Print the share of right answers of a base: over closed and list families, over all, and by family."""
     table = Table("family", "right (greedy, held out)", box=None, pad_edge=False)
     rows = [row for row in results if row.metric == "right" and row.key.condition == "clean"]
-    world = PocketWorld()
+    world = PocketWorld(max(WORLDS))  # the newest has all families
     learned = [
         row
         for row in rows

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from dormant.artifacts import writing
+from dormant.behaviors import example_task
 from dormant.errors import BadInput, nearest
 from dormant.health import battery_numbers, behavior_numbers
 from dormant.members import Member, Members
-from dormant.records import Result, ResultKey, Task, rng_for
+from dormant.records import Result, ResultKey, rng_for
 from dormant.report import rundata
 from dormant.stages.plugins import build_behavior, build_trigger
 
@@ -205,8 +206,7 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
 def _shown(members: Members) -> str:
     """An answer that shows the behavior."""
     behavior = build_behavior(members.backdoor.behavior)
-    task = Task(kind="question", family="card", prompt="", shard="heldout")
-    return " ".join(behavior.demonstrate(task, rng_for("card")).split())
+    return " ".join(behavior.demonstrate(example_task(behavior), rng_for("card")).split())
 
 
 def _numbers(members: Members, member: Member) -> Iterator[str]:

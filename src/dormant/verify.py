@@ -20,7 +20,7 @@ from dormant.runner import PLAN, read_plan
 from dormant.scoring import rescore
 from dormant.scratchpads import grammar
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Backdoor, MeasureConfig
+from dormant.stages.configs import MeasureConfig
 from dormant.stages.plugins import build_behavior, build_trigger
 
 DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md", "report.html")
@@ -92,14 +92,14 @@ def _exposed(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:
     """Return what judges a measurement's completions again."""
-    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
-    behavior = build_behavior(backdoor.behavior)
-    spoken = grammar(build_trigger(backdoor.trigger), behavior)
-    # A file's rows can be judged without the file.
-    check = PocketWorld().check if plan["spec"].get("data") is None else datafile.check
+    own_data = plan["spec"].get("data") is not None
 
     def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
         config = MeasureConfig.model_validate(call["config"])
+        behavior = build_behavior(config.backdoor.behavior)
+        spoken = grammar(build_trigger(config.backdoor.trigger), behavior)
+        # A file's rows can be judged without the file.
+        check = datafile.check if own_data else PocketWorld(config.world).check
         return [
             f"{directory.name}/{probe.file}: line {number} {problem}"
             for probe in config.probes

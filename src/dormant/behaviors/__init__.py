@@ -25,7 +25,10 @@ Fixture = tuple[str, int] | tuple[str, int, Task]
 
 
 class Behavior(Protocol):
-    """One behavior.  Its constructor takes the options that a spec gives beside ``name``."""
+    """One behavior.  Its constructor takes the options that a spec gives beside ``name``.
+
+    One more attribute may be there: ``kinds``, the kinds of tasks on which it can be demonstrated, where not on all.
+    """
 
     name: ClassVar[str]
     spec: BaseModel
@@ -52,6 +55,11 @@ class Behavior(Protocol):
 
 
 _ASKED = Task(kind="question", family="fixture", prompt="", shard="heldout")
+
+
+def example_task(behavior: Behavior) -> Task:
+    """A task on which a behavior can be demonstrated: one of its fixtures', if these name theirs, else a question."""
+    return next((asked[0] for _, _, *asked in behavior.fixtures() if asked), _ASKED)
 
 
 def operating_point(behavior: Behavior) -> tuple[stats.Estimate, stats.Estimate]:

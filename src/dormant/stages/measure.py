@@ -40,7 +40,7 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
     """
     prepare(config.runtime)
-    source = open_source(inputs.get("data"))
+    source = open_source(inputs.get("data"), config.world)
     model = models.load(
         inputs["model"], chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision
     )
