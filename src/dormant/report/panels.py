@@ -29,10 +29,12 @@ def bars(run: Run, organisms: list[Lineage]) -> Drawing:
             if groups:
                 title = f"{lineage.label} {role}"
                 panels.append(bar_panel(f"bars-{number}-{role}", title, groups))
-    reasoning = organisms[0].reasoning if organisms else "normal"
-    published = [_paper_group(label, values) for label, values in sft_bars(reasoning)]
-    if published:
-        panels.append(bar_panel("bars-paper", f"The paper, Fig 13 ({reasoning})", published))
+    for reasoning, behavior in dict.fromkeys((item.reasoning, item.behavior) for item in organisms):
+        published = sft_bars(reasoning, behavior)
+        if published:
+            title = f"The paper, {published[0][1][0].figure} ({reasoning})"
+            groups = [_paper_group(label, values) for label, values in published]
+            panels.append(bar_panel(f"bars-paper-{len(panels)}", title, groups))
     return Drawing(panels, ("triggered", "clean", "twin", "twin_clean", "paper", "paper_clean"))
 
 
