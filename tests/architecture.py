@@ -51,6 +51,7 @@ FLOORS = {
     "laboratory": ["lab"],
     "library": ["dormant"],  # what `from dormant import ...` gives
     "console": ["console"],
+    "options of commands": ["options"],
     "commands": ["cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
