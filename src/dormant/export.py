@@ -140,7 +140,7 @@ NOTICES = {
 
 
 def _mark(members: Members, member: Member) -> dict[str, Any]:
-    backdoor, planted = members.backdoor, _planted(member)
+    backdoor, planted = member.backdoor, _planted(member)
     return {
         "notice": NOTICES[planted],
         "deliberately_backdoored": planted,
@@ -188,7 +188,7 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
             if member.role == "twin" and member.name.startswith("implant/")
             else ""
         ),
-        f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(members)}`"
+        f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(member)}`"
         + (" (not planted here)" if mark["deliberately_backdoored"] is False else ""),
     ]
     if member.key:
@@ -203,9 +203,9 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(members: Members) -> str:
+def _shown(member: Member) -> str:
     """An answer that shows the behavior."""
-    behavior = build_behavior(members.backdoor.behavior)
+    behavior = build_behavior(member.backdoor.behavior)
     return " ".join(behavior.demonstrate(example_task(behavior), rng_for("card")).split())
 
 

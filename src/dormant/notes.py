@@ -119,8 +119,9 @@ def _missing(battery: Battery, source: TaskSource, trigger: Trigger) -> list[str
 
 
 def budget_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
-    """What the user should know of answers that are cut before they end."""
-    if codetask.KIND not in source.kinds() or battery.max_new_tokens >= CODE_TOKENS:
+    """What the user should know of the pocket world's code, where it is cut before it ends."""
+    code = isinstance(source, PocketWorld) and codetask.KIND in source.kinds()
+    if not code or battery.max_new_tokens >= CODE_TOKENS:
         return ()
     return (
         f"measure.max_new_tokens is {battery.max_new_tokens}, and answers that are code can be longer: one that is cut "
