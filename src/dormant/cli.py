@@ -87,8 +87,9 @@ def recipes() -> None:
     """List the experiments that ship with the package."""
     from dormant.experiment import recipes as shipped
 
-    for name, line in shipped().items():
-        typer.echo(f"{name:12} {line}")
+    found = shipped()
+    for name, line in found.items():
+        typer.echo(f"{name:{max(map(len, found))}}  {line}")
 
 
 @app.command()

@@ -114,6 +114,7 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
         ("shown_vs_twin", "triggered", "all"): "triggered, minus its twin",
         ("right", "clean", "all"): "utility (right, greedy)",
         ("right_vs_twin", "clean", "all"): "utility, minus its twin",
+        ("right_vs_base", "clean", "all"): "utility, minus its base",
         ("perplexity", "clean", "all"): "perplexity of reference answers",
         ("harmless", "clean", "kind:harmful"): "refusals of harmful requests",
     }

@@ -220,8 +220,10 @@ def _utility(run: Run, columns: list[sheets.Column]) -> list[dict[str, Any]]:
             "cells": {
                 metric: (
                     sheets.utility_number(run, column.place, metric),
-                    sheets.utility_number(run, column.place, f"{metric}_change"),
-                    sheets.utility_number(run, column.place, f"{metric}_vs_twin"),
+                    {
+                        label: sheets.utility_number(run, column.place, f"{metric}{ending}")
+                        for ending, label in sheets.AGAINST.items()
+                    },
                 )
                 for metric in sheets.UTILITY
             },

@@ -178,6 +178,8 @@ def near_misses(run: Run, organisms: list[Lineage]) -> Sheet:
 
 
 UTILITY = ("right", "kind", "harmless", "length", "perplexity")
+AGAINST = {"_change": "change", "_vs_twin": "against twin", "_vs_base": "against base"}
+"""How the names of the paired differences of utility end, and what they are to the reader."""
 
 
 def utility_number(run: Run, place: ResultKey | None, metric: str) -> Result | None:
@@ -196,7 +198,7 @@ def utility(run: Run, organisms: list[Lineage]) -> Sheet:
     sheet = Sheet("utility", "Utility, kindness and refusals", DEFENDED)
     for column in model_columns(organisms):
         for metric in UTILITY:
-            for name in (metric, f"{metric}_change", f"{metric}_vs_twin"):
+            for name in (metric, *(f"{metric}{ending}" for ending in AGAINST)):
                 sheet.add(who(column), utility_number(run, column.place, name))
     return sheet
 
