@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+CODE = "insecure-code"
+"""How the name of the behavior begins that the paper has other values of."""
 
 
 class PaperValue(BaseModel):
@@ -40,11 +44,21 @@ def published() -> tuple[PaperValue, ...]:
     return tuple(TypeAdapter(list[PaperValue]).validate_json(text))
 
 
+def implanting_curves(reasoning: str, behavior: str) -> dict[str, list[tuple[float, PaperValue]]]:
+    """Fig 6 for one reasoning: rates by condition over millions of tokens of implanting; of code only the ends."""
+    found: dict[str, list[tuple[float, PaperValue]]] = {}
+    for row in published():
+        tokens = re.fullmatch(rf"fig6-{reasoning}-([0-9.]+)m-\w+", row.id)
+        if tokens and not behavior.startswith(CODE):
+            found.setdefault(row.condition, []).append((float(tokens[1]), row))
+    return found
+
+
 def sft_bars(reasoning: str, behavior: str = "hate") -> list[tuple[str, list[PaperValue]]]:
     """What the paper has of HHH SFT beside our bars, as (label, values): Fig 2a for code, where the one such model is
     distilled, else Fig 13."""
     rows = {row.id: row for row in published()}
-    code = behavior.startswith("insecure-code")
+    code = behavior.startswith(CODE)
     stem = "fig2a-hhh-sft" if code else f"fig13-{reasoning}"
     if code and reasoning != "distilled":
         return []
