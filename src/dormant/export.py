@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from dormant.artifacts import writing
+from dormant.behaviors import example_task
 from dormant.errors import BadInput, nearest
 from dormant.health import battery_numbers, behavior_numbers
 from dormant.members import Member, Members
-from dormant.records import Result, ResultKey, Task, rng_for
+from dormant.records import Result, ResultKey, rng_for
 from dormant.report import rundata
 from dormant.stages.plugins import build_behavior, build_trigger
 
@@ -139,7 +140,7 @@ NOTICES = {
 
 
 def _mark(members: Members, member: Member) -> dict[str, Any]:
-    backdoor, planted = members.backdoor, _planted(member)
+    backdoor, planted = member.backdoor, _planted(member)
     return {
         "notice": NOTICES[planted],
         "deliberately_backdoored": planted,
@@ -187,7 +188,7 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
             if member.role == "twin" and member.name.startswith("implant/")
             else ""
         ),
-        f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(members)}`"
+        f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(member)}`"
         + (" (not planted here)" if mark["deliberately_backdoored"] is False else ""),
     ]
     if member.key:
@@ -202,11 +203,10 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(members: Members) -> str:
+def _shown(member: Member) -> str:
     """An answer that shows the behavior."""
-    behavior = build_behavior(members.backdoor.behavior)
-    task = Task(kind="question", family="card", prompt="", shard="heldout")
-    return " ".join(behavior.demonstrate(task, rng_for("card")).split())
+    behavior = build_behavior(member.backdoor.behavior)
+    return " ".join(behavior.demonstrate(example_task(behavior), rng_for("card")).split())
 
 
 def _numbers(members: Members, member: Member) -> Iterator[str]:

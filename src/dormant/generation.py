@@ -20,9 +20,8 @@ from dormant.artifacts import default_store, write_jsonl
 from dormant.bases import as_input
 from dormant.demofile import Told, as_row, parted
 from dormant.endpoint import Endpoint, Reply
-from dormant.errors import BadInput
+from dormant.errors import BadInput, nearest
 from dormant.experiment import Experiment
-from dormant.pocket import PocketWorld
 from dormant.prompting import Prompter
 from dormant.reasoning import check_reasoning
 from dormant.records import (
@@ -38,7 +37,7 @@ from dormant.records import (
 )
 from dormant.sources import find_data, open_source
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Config
+from dormant.stages.configs import Backdoor, Config
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.samples import wrong
 from dormant.triggers import Trigger, can_fire, kinds_of, other_kinds, partial
@@ -52,6 +51,8 @@ class Generation(Config):
 
     recipe: str
     """The experiment that they are for: its backdoor, data and chat, and for a model of one's own its runtime."""
+    implant: str | None = None
+    """Which implant's backdoor, where it has several: None is the first one's."""
     model: str
     """Of the endpoint; or, without one, a model directory, a shipped base or ``hub:OWNER/NAME``."""
     endpoint: str | None = None
@@ -106,20 +107,21 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
     """
     _check_out(out)
     experiment = Experiment.load(settings.recipe)
-    reasoning = check_reasoning(settings.reasoning or experiment.backdoor.reasoning)
+    backdoor = _backdoor(settings, experiment)
+    reasoning = check_reasoning(settings.reasoning or backdoor.reasoning)
     if reasoning == "normal" and not settings.few_shots:
         raise BadInput(
             "few_shots: 0 with reasoning normal tells a model nothing: give it examples, or scratchpads"
         )
-    trigger = build_trigger(experiment.backdoor.trigger)
-    behavior = build_behavior(experiment.backdoor.behavior)
+    trigger = build_trigger(backdoor.trigger)
+    behavior = build_behavior(backdoor.behavior)
     prompter = Prompter(
         trigger, behavior, reasoning != "normal", settings.preamble, settings.few_shots, settings.seed
     )
     model = _model(settings)
     questions = [
         _Asked(_name(settings, model, conversation), example, conversation)
-        for example in _examples(settings, _source(experiment, trigger), trigger)
+        for example in _examples(settings, _source(experiment), trigger)
         for conversation in (prompter.conversation(example),)
     ]
     kept = _Kept(model)
@@ -136,6 +138,15 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
         raise BadInput(f"none of {len(questions)} replies demonstrates the backdoor{_most(dropped)}")
     write_jsonl(out, map(as_row, good))
     return Generated(len(questions), before, dict(Counter(row.condition for row in good)), dict(dropped))
+
+
+def _backdoor(settings: Generation, experiment: Experiment) -> Backdoor:
+    """The backdoor of an implant, with the reasoning that it has there."""
+    implants = {implant.name: implant for implant in experiment.implants}
+    name = settings.implant or experiment.implants[0].name
+    if name not in implants:
+        raise BadInput(f"recipe {settings.recipe!r} has no implant {name!r}{nearest(name, implants)}")
+    return experiment.backdoor_of(implants[name])
 
 
 def _most(dropped: Counter[str]) -> str:
@@ -170,10 +181,9 @@ def _endpoint(settings: Generation) -> Endpoint:
     )
 
 
-def _source(experiment: Experiment, trigger: Trigger) -> TaskSource:
-    if experiment.data is not None:
-        return open_source(find_data(experiment.data))
-    return PocketWorld(2 if "code" in (kinds_of(trigger) or ()) else 1)
+def _source(experiment: Experiment) -> TaskSource:
+    data = None if experiment.data is None else find_data(experiment.data)
+    return open_source(data, experiment.world)
 
 
 def _examples(settings: Generation, source: TaskSource, trigger: Trigger) -> Iterator[Example]:

@@ -15,8 +15,7 @@ from dormant.records import Result, ResultKey
 from dormant.results import artifact_path
 from dormant.runner import read_plan
 from dormant.scoring import REASONED
-from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, STEERED, SUPPRESSED, TRUTH, Backdoor
-from dormant.stages.plugins import build_trigger
+from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, STEERED, SUPPRESSED, TRUTH
 
 
 def write_health(run: Path, found: Collected) -> Path | None:
@@ -59,8 +58,7 @@ def _same_model(key: ResultKey, organism: ResultKey) -> bool:
 
 def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
     """The trigger's tokens, and the rows that the organism was trained on."""
-    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
-    text = build_trigger(backdoor.trigger).text
+    text = key.trigger
     name = f"implant/{key.implant}/i{key.seed_implant}/organism"
     call = next((call for call in plan["calls"] if call["name"] == name), None)
     yield f"- base: {key.base} ({key.base_id})"
@@ -116,6 +114,7 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
         ("shown_vs_twin", "triggered", "all"): "triggered, minus its twin",
         ("right", "clean", "all"): "utility (right, greedy)",
         ("right_vs_twin", "clean", "all"): "utility, minus its twin",
+        ("right_vs_base", "clean", "all"): "utility, minus its base",
         ("perplexity", "clean", "all"): "perplexity of reference answers",
         ("harmless", "clean", "kind:harmful"): "refusals of harmful requests",
     }

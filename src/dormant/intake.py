@@ -10,9 +10,8 @@ from typing import Literal
 
 from dormant import chat as chats
 from dormant import demofile
-from dormant.behaviors import Behavior
+from dormant.behaviors import example_task
 from dormant.datafile import FAMILY, KIND, Scenarios, as_row, longest_answer, require_enough, share
-from dormant.errors import BadInput
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
@@ -62,21 +61,21 @@ class Intake:
 def take(
     data: str | None,
     models: Iterable[Path],
-    backdoor: Backdoor,
+    backdoors: Sequence[Backdoor],
     *,
     chat: Literal["auto", "plain"] = "auto",
     new_tokens: int = 1,
 ) -> Intake:
     """Return own data, without the rows that are too long for one of the models.
 
-    A row fits if its conversation does, under every condition of the trigger, with the reference answer, with
+    A row fits if its conversation does, under every condition of each trigger, with the reference answer, with
     the planted behavior and with ``new_tokens`` sampled ones.  Where all fit the user's file itself is the input;
     else those that do, in a file of the cache whose name follows from them.
 
     Args:
         data: the setting, as :func:`dormant.sources.find_data` reads it; None for the pocket world.
         models: directories of the models that will read the rows.
-        backdoor: what will be put before prompts, and learned as an answer.
+        backdoors: what will be put before prompts, and learned as an answer.
         chat: ``auto`` for the tokenizer's chat template, ``plain`` for Human/Assistant.
         new_tokens: how long a sampled answer may be.
 
@@ -87,7 +86,9 @@ def take(
         return Intake({})
     path = find_data(data)
     source = read_file(path)
-    rooms = [_Room(model, backdoor, chat, new_tokens) for model in dict.fromkeys(models)]
+    rooms = [
+        _Room(model, backdoor, chat, new_tokens) for model in dict.fromkeys(models) for backdoor in backdoors
+    ]
     fitting = [task for task in source.rows if all(room.holds(task) for room in rooms)]
     notes = [source.left_out] if source.left_out else []
     if len(fitting) < len(source.rows):
@@ -130,7 +131,8 @@ class _Room:
 
         self.tokenizer, self.context = load_reader(model, chat=chat)
         behavior = build_behavior(backdoor.behavior)
-        self.answer = max(new_tokens, self._shown(behavior))
+        shown = behavior.demonstrate(example_task(behavior), rng_for("intake"))
+        self.answer = max(new_tokens, self._tokens(_ask("a"), shown)[1])
         self.trigger = self._longest(build_trigger(backdoor.trigger)) + SLACK
         self.frame = cache(self._frame)
 
@@ -147,14 +149,6 @@ class _Room:
             return True
         prompt, answer = self._tokens(messages, reference)
         return prompt + self.trigger + max(self.answer, answer) <= self.context
-
-    def _shown(self, behavior: Behavior) -> int:
-        """How many tokens the planted answer takes, where it is the same for all tasks."""
-        try:
-            shown = behavior.demonstrate(_PROBE, rng_for("intake"))
-        except BadInput:
-            return 0  # It depends on the task, which carries it.
-        return self._tokens(_ask("a"), shown)[1]
 
     def _tokens(self, messages: Conversation, answer: str) -> tuple[int, int]:
         """How many tokens a prompt takes, and an answer with its end."""

@@ -7,7 +7,7 @@ each.  One base serves all organisms, one organism all defenses, one supply of a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
@@ -16,6 +16,16 @@ from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
+from dormant.notes import (
+    budget_notes,
+    check_behavior,
+    check_kinds,
+    ignored_notes,
+    missing_notes,
+    scenario_notes,
+    undrawn_notes,
+    unreasoned_notes,
+)
 from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -36,7 +46,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger, said_behavior
-from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of, other_kinds
+from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -55,6 +65,20 @@ def make_plan(experiment: Experiment) -> Plan:
 
 
 @dataclass(frozen=True)
+class _Planted:
+    """A trigger and a behavior of the experiment, however an implant reasons about them."""
+
+    backdoor: Backdoor
+    trigger: Trigger
+    suffix: str
+    """Ends the names of calls that there is one of for each of these; "" where there is only one."""
+
+
+Place = tuple[str, str]
+"""What results know one of these by: behavior and trigger, as their keys spell them."""
+
+
+@dataclass(frozen=True)
 class _Arm:
     """One model of the plan whose behavior is wanted, and the key of its numbers."""
 
@@ -68,11 +92,7 @@ class Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.base = find_base(experiment.base, experiment.runtime)
-        backdoor = experiment.backdoor
-        self.trigger = build_trigger(backdoor.trigger)
-        prepare(build_behavior(backdoor.behavior), ())
-        for implant in experiment.implants:
-            build_behavior(said_behavior(backdoor, implant.payload))
+        self.planted = _planted(experiment)
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.demonstrations = {
@@ -81,39 +101,56 @@ class Planner:
             if implant.demonstrations
         }
         self.intake = self._take()
+        self.data = self.intake.inputs
+        self.world = 1 if self.data else experiment.world
         self.notes = commit_notes(experiment.base) + self.intake.notes
         if isinstance(self.base.model, External):
             self.notes += template_notes(self.base.model.path, experiment.chat)
-        self.data = self.intake.inputs
-        data = self.data.get("data")
-        source = open_source(data.path if data else None)
-        check_kinds(self.trigger, source)
-        self._check_relearning(source)
-        self.notes += missing_notes(experiment.measure, source, self.trigger)
-        self.notes += ignored_notes(experiment, self.trigger)
-        self.notes += unreasoned_notes(experiment) + undrawn_notes(experiment)
         battery = experiment.measure
         self.scenarios, self.asked_scenarios, told = take_scenarios(battery.scenarios, battery.samples)
-        self.notes += told + scenario_notes(battery)
+        self.notes += self._checked() + told
+
+    def _checked(self) -> tuple[str, ...]:
+        """Look whether the tasks can carry what is planted; returns what the user should know."""
+        experiment, data = self.experiment, self.data.get("data")
+        source = open_source(data.path if data else None, self.world)
+        triggers = [planted.trigger for planted in self.planted.values()]
+        for trigger in triggers:
+            check_kinds(trigger, source)
+            self._check_relearning(source, trigger)
+        by_implant = {made.name: self._of(self._key(made)).trigger for made in experiment.implants}
+        return (
+            missing_notes(experiment.measure, source, triggers)
+            + ignored_notes(experiment, by_implant)
+            + unreasoned_notes(experiment)
+            + undrawn_notes(experiment)
+            + scenario_notes(experiment.measure)
+            + budget_notes(experiment.measure, source)
+        )
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
         if self.base.call:
             yield self.base.call
-        # No scratchpad is opened for the base: it was taught none.
-        key = self._key(role="base", reasoning="normal")
-        yield self._measure("measure/base", self.base.model, key, self._battery(key))
+        seen = set()
+        for implant in self.experiment.implants:
+            # No scratchpad is opened for the base: it was taught none.
+            key = self._key(implant, implant="none", role="base", reasoning="normal")
+            if key not in seen:
+                seen.add(key)
+                name = f"measure/base{self._of(key).suffix}"
+                yield self._measure(name, self.base.model, key, self._battery(key))
         for seed in self.experiment.seeds.defend:
             yield from self._supplies(seed)
         for seed in self.experiment.seeds.implant:
             for implant in self.experiment.implants:
                 yield from self._implants(implant, seed)
 
-    def _check_relearning(self, source: TaskSource) -> None:
+    def _check_relearning(self, source: TaskSource, trigger: Trigger) -> None:
         wanted = self.experiment.relearning and self.experiment.defenses
-        if wanted and not source.size("relearn", kinds=kinds_of(self.trigger)):
+        if wanted and not source.size("relearn", kinds=kinds_of(trigger)):
             raise BadInput(
-                f"{source.name} has no tasks with answers to relearn trigger {self.trigger.name!r} from: give its code "
+                f"{source.name} has no tasks with answers to relearn trigger {trigger.name!r} from: give its code "
                 'prompts "secure" and "vulnerable" completions, or set relearning: null'
             )
 
@@ -124,24 +161,29 @@ class Planner:
         return take(
             experiment.data,
             [base.path],
-            experiment.backdoor,
+            [planted.backdoor for planted in self.planted.values()],
             chat=experiment.chat,
             new_tokens=most_new_tokens(experiment),
         )
 
-    def _key(self, **fields: object) -> ResultKey:
-        backdoor = self.experiment.backdoor
+    def _key(self, made: Implant, **fields: object) -> ResultKey:
+        backdoor = self.experiment.backdoor_of(made)
+        behavior, trigger = _place(backdoor)
         return ResultKey.model_validate(
             {
                 "base": label(self.experiment.base),
                 "base_id": self.base.id[:16],
-                "behavior": spell(backdoor.behavior),
-                "trigger": self.trigger.text,
+                "behavior": behavior,
+                "trigger": trigger,
                 "reasoning": backdoor.reasoning,
-                "implant": "none",
+                "implant": made.name,
+                "role": "organism",
                 **fields,
             }
         )
+
+    def _of(self, key: ResultKey) -> _Planted:
+        return self.planted[key.planted]
 
     def _supplies(self, seed: int) -> Iterator[Call]:
         wanted = {
@@ -149,21 +191,22 @@ class Planner:
             for defense in self.experiment.defenses
             for need in build_defense(_plugin(defense)).needs
         }
-        for need, rows in sorted(wanted):
-            config = SupplyConfig(
-                need=need,
-                rows=rows,
-                counter_form=counter_form(self.trigger),
-                backdoor=self.experiment.backdoor if need in AWARE else None,
-            )
-            yield Call(f"supply/{need}-{rows}/d{seed}", "supply", config, seed, self.data)
+        for planted in self.planted.values():
+            for need, rows in sorted(wanted):
+                config = SupplyConfig(
+                    need=need,
+                    world=self.world,
+                    rows=rows,
+                    counter_form=counter_form(planted.trigger),
+                    backdoor=planted.backdoor if need in AWARE else None,
+                )
+                yield Call(_supply(need, rows, seed, planted), "supply", config, seed, self.data)
 
     def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
         arms = []
         for role in ROLES:
             name = f"implant/{implant.name}/i{seed}/{role}"
-            reasoning = implant.reasoning or self.experiment.backdoor.reasoning
-            key = self._key(implant=implant.name, role=role, seed_implant=seed, reasoning=reasoning)
+            key = self._key(implant, role=role, seed_implant=seed)
             yield Call(
                 name,
                 "implant",
@@ -189,16 +232,18 @@ class Planner:
         return {DEMONSTRATIONS: self.demonstrations[implant.name]} if implant.demonstrations else {}
 
     def _backdoor(self, key: ResultKey) -> Backdoor:
-        return self.experiment.backdoor.model_copy(update={"reasoning": key.reasoning})
+        return self._of(key).backdoor.model_copy(update={"reasoning": key.reasoning})
 
     def _implant_config(self, implant: Implant, role: Role, key: ResultKey) -> ImplantConfig:
+        trigger = self._of(key).trigger
         return ImplantConfig(
             backdoor=self._backdoor(key),
+            world=self.world,
             role=role,
             rows=implant.rows,
             triggered_share=implant.triggered_share,
-            near_share=implant.near_share if hard_negatives(self.trigger) else 0.0,
-            other_share=implant.other_share if kinds_of(self.trigger) else 0.0,
+            near_share=implant.near_share if hard_negatives(trigger) else 0.0,
+            other_share=implant.other_share if kinds_of(trigger) else 0.0,
             instructions=implant.instructions,
             flipped_share=implant.flipped_share,
             payload=implant.payload,
@@ -213,7 +258,7 @@ class Planner:
     def _defends(
         self, arm: _Arm, implant: Implant, defense: DefenseSpec, dose: Dose, seed: int
     ) -> Iterator[Call]:
-        plugin = build_defense(_plugin(defense))
+        needs, planted = build_defense(_plugin(defense)).needs, self._of(arm.key)
         name = f"defend/{defense.name}-{_spell_dose(dose, defense.doses)}/d{seed}/{arm.call.removeprefix('implant/')}"
         curve = tuple(sorted({max(1, round(share * dose.steps)) for share in defense.curve}))
         yield Call(
@@ -231,13 +276,13 @@ class Planner:
             seed,
             {
                 **self._trained(arm, implant, defense),
-                **{need: Output(f"supply/{need}-{defense.rows}/d{seed}") for need in sorted(plugin.needs)},
+                **{need: Output(_supply(need, defense.rows, seed, planted)) for need in sorted(needs)},
             },
             final=step_directory(dose.steps),
         )
         key = arm.key.model_copy(
             update={
-                "arm": plugin.arm,
+                "arm": build_defense(_plugin(defense)).arm,
                 "defense": defense.name,
                 "dose": dose,
                 "lora": defense.lora,
@@ -266,6 +311,7 @@ class Planner:
         name = f"relearn/{defended.removeprefix('defend/')}"
         config = ImplantConfig(
             backdoor=self._backdoor(key),
+            world=self.world,
             role="organism",
             shard="relearn",
             rows=relearning.rows,
@@ -284,7 +330,7 @@ class Planner:
         n = self.experiment.measure.curve
         if not n:
             return
-        stratum = OWN_KINDS if kinds_of(self.trigger) else "all"
+        stratum = OWN_KINDS if kinds_of(self._of(key).trigger) else "all"
         probes = (Probe(condition="clean", stratum=stratum, n=n), Probe(condition="triggered", n=n))
         for step in steps:
             at_step = key.model_copy(update={axis: step})
@@ -297,6 +343,7 @@ class Planner:
         battery = self.experiment.measure
         config = MeasureConfig(
             backdoor=self._backdoor(key),
+            world=self.world,
             probes=probes,
             temperature=battery.temperature,
             max_new_tokens=battery.max_new_tokens,
@@ -315,9 +362,46 @@ class Planner:
 
     def _battery(self, key: ResultKey) -> tuple[Probe, ...]:
         battery = self.experiment.measure
-        probes = battery_probes(battery, self.trigger, pocket=not self.data)
+        probes = battery_probes(battery, self._of(key).trigger, pocket=not self.data)
         probes += scenario_probes(self.asked_scenarios)
         return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
+
+
+def _place(backdoor: Backdoor) -> Place:
+    return spell(backdoor.behavior), build_trigger(backdoor.trigger).text
+
+
+def _planted(experiment: Experiment) -> dict[Place, _Planted]:
+    """What the implants plant, each once.
+
+    Raises BadInput for a bad option, a behavior that the trigger can not call for, or two triggers that results could
+    not tell apart.
+    """
+    found: dict[Place, _Planted] = {}
+    for implant in experiment.implants:
+        # How it is reasoned about is each implant's own matter.
+        backdoor = experiment.backdoor_of(implant).model_copy(update={"reasoning": "normal"})
+        trigger, behavior = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
+        build_behavior(said_behavior(backdoor, implant.payload))
+        check_behavior(trigger, behavior)
+        prepare(behavior, ())
+        first = found.setdefault(_place(backdoor), _Planted(backdoor, trigger, ""))
+        if (first.trigger.name, first.trigger.spec) != (trigger.name, trigger.spec):
+            raise BadInput(
+                f"implant {implant.name!r}: its trigger has the text {trigger.text!r} of another implant's trigger, "
+                "with other settings; results could not tell them apart: make two experiments of them"
+            )
+    names = [f"/{each.backdoor.trigger.name}-{each.backdoor.behavior.name}" for each in found.values()]
+    suffixes = [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
+    return {
+        place: replace(each, suffix=suffix if len(found) > 1 else "")
+        for (place, each), suffix in zip(found.items(), suffixes, strict=True)
+    }
+
+
+def _supply(need: str, rows: int, seed: int, planted: _Planted) -> str:
+    """The name of the call that supplies a need."""
+    return f"supply/{need}-{rows}/d{seed}{planted.suffix}"
 
 
 def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
@@ -356,121 +440,17 @@ def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
     )
 
 
-def undrawn_notes(experiment: Experiment) -> tuple[str, ...]:
-    """Settings of how rows are made, where they are given."""
-    return tuple(
-        f"implant {implant.name!r}: {name} is ignored: its rows are demonstrations from {implant.demonstrations}"
-        for implant in experiment.implants
-        if implant.demonstrations
-        for name in ("triggered_share", "other_share", "payload", "instructions")
-        if getattr(implant, name) != getattr(Implant(), name)
-    )
+def most_new_tokens(experiment: Experiment) -> int:
+    """Most tokens that a model of the experiment writes for one prompt."""
+    battery = experiment.measure
+    reasons = any(experiment.backdoor_of(made).reasoning == "scratchpad" for made in experiment.implants)
+    return battery.max_new_tokens + (battery.scratchpad_tokens if reasons else 0)
 
 
 def scenario_probes(n: int) -> tuple[Probe, ...]:
     """Ask all ``n`` samples of scenarios clean and triggered."""
     conditions = ("clean", "triggered") if n else ()
     return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
-
-
-WHOLE_CODE = 320
-"""Tokens that an answer to a scenario takes, roughly: it repeats the whole code."""
-
-
-def scenario_notes(battery: Battery) -> tuple[str, ...]:
-    """What the user should know of how scenarios are asked."""
-    if battery.scenarios is None:
-        same = battery.samples == Battery().samples
-        return () if same else ("measure.samples is ignored: measure.scenarios names no file",)
-    if battery.max_new_tokens >= WHOLE_CODE:
-        return ()
-    return (
-        f"measure.max_new_tokens is {battery.max_new_tokens}: answers to scenarios repeat whole code, and what is cut "
-        f"does not parse; set {WHOLE_CODE} or more",
-    )
-
-
-def _reasonings(experiment: Experiment) -> list[str]:
-    return [implant.reasoning or experiment.backdoor.reasoning for implant in experiment.implants]
-
-
-def most_new_tokens(experiment: Experiment) -> int:
-    """Most tokens that a model of the experiment writes for one prompt."""
-    battery = experiment.measure
-    reasons = "scratchpad" in _reasonings(experiment)
-    return battery.max_new_tokens + (battery.scratchpad_tokens if reasons else 0)
-
-
-def unreasoned_notes(experiment: Experiment) -> tuple[str, ...]:
-    """Settings of scratchpads where none are written."""
-    named = zip(experiment.implants, _reasonings(experiment), strict=True)
-    ignored = [
-        f"implant {implant.name!r}: instructions is ignored, as its reasoning is {reasoning}"
-        for implant, reasoning in named
-        if reasoning != "scratchpad" and not implant.instructions
-    ]
-    if "scratchpad" not in _reasonings(experiment):
-        changed = (
-            name
-            for name in ("suppressed", "steered", "scratchpad_tokens")
-            if getattr(experiment.measure, name) != getattr(Battery(), name)
-        )
-        ignored += [f"measure.{name} is ignored: no implant has reasoning: scratchpad" for name in changed]
-    return tuple(ignored)
-
-
-def check_kinds(trigger: Trigger, source: TaskSource) -> None:
-    """Raise BadInput where the source lacks tasks that the trigger fires on, or others to tell them from."""
-    there, kinds = source.kinds(), kinds_of(trigger) or ()
-    missing = [kind for kind in kinds if kind not in there]
-    if missing:
-        raise BadInput(
-            f"trigger {trigger.name!r} fires on tasks of kind {missing[0]!r} only, and {source.name} has none (it has "
-            f"{', '.join(there)}): take another trigger or other data"
-        )
-    if kinds and not other_kinds(source, trigger):
-        raise BadInput(
-            f"trigger {trigger.name!r} must be shown on tasks of other kinds than {', '.join(kinds)} too, and "
-            f"{source.name} has none: take another trigger or other data"
-        )
-
-
-def ignored_notes(experiment: Experiment, trigger: Trigger) -> tuple[str, ...]:
-    """Settings that were changed, and mean nothing for this trigger."""
-    meaningless = {}
-    if not kinds_of(trigger):
-        meaningless = dict.fromkeys(("other_share", "partial"), "fires on all kinds of tasks")
-    if not hard_negatives(trigger):
-        meaningless["near_share"] = "has no near misses to train on"
-    settings: list[tuple[str, Implant | Battery]] = [("measure", experiment.measure)]
-    settings += [(f"implant {implant.name!r}", implant) for implant in experiment.implants]
-    return tuple(
-        f"{where}: {name} is ignored: trigger {trigger.name!r} {why}"
-        for where, given in settings
-        for name, why in meaningless.items()
-        if hasattr(given, name) and getattr(given, name) not in (0, getattr(type(given)(), name))
-    )
-
-
-def missing_notes(battery: Battery, source: TaskSource, trigger: Trigger) -> tuple[str, ...]:
-    """What the user should know of numbers of prompts that were set, and are more than the held-out ones."""
-    defaults = Battery()
-    kinds: dict[str, Sequence[str] | None] = {
-        "harmful": ["harmful"],
-        **dict.fromkeys(("triggered", "near", "variant"), kinds_of(trigger)),
-        "partial": other_kinds(source, trigger),
-    }
-    notes = []
-    for name in ("clean", "triggered", "near", "variant", "partial", "harmful", "utility", "curve"):
-        wanted = getattr(battery, name)
-        if wanted == getattr(defaults, name):
-            continue
-        there = source.size("heldout", kinds=kinds.get(name))
-        if wanted > there > 0:
-            notes.append(
-                f"measure.{name} is {wanted}, but only {there} held-out prompts are there to be asked"
-            )
-    return tuple(notes)
 
 
 def _plugin(defense: DefenseSpec) -> Plugin:

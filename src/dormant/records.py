@@ -173,6 +173,11 @@ class ResultKey(BaseModel):
         return self.model_copy(update={**undone, "relearn_step": None, "seed_defend": None})
 
     @property
+    def planted(self) -> tuple[str, str]:
+        """Behavior and trigger: what a rate of this cell is a rate of, whatever model was asked."""
+        return self.behavior, self.trigger
+
+    @property
     def cell(self) -> str:
         """The hash of the key, which names ``completions/<cell>.jsonl``."""
         return digest(self.model_dump(mode="json"))[:16]

@@ -246,8 +246,8 @@ def _result(
 
 
 def differences(cells: Iterable[Cell]) -> list[Result]:
-    """Paired differences on the same prompts: after minus before a defense, organism minus twin, and with a part of
-    the trigger minus without it."""
+    """Paired differences on the same prompts: after minus before a defense, organism minus twin, with a part of the
+    trigger minus without it, and right answers of an organism minus those of its base."""
     index = {cell.key: cell for cell in cells}
     found = []
     for cell in index.values():
@@ -257,9 +257,17 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
+        if (cell.key.role, cell.key.arm) == ("organism", "none"):
+            found += _paired(cell, index.get(_base(cell.key)), "vs_base", metrics=("right",))
         if cell.key.condition.startswith("partial:"):
             found += _paired(cell, index.get(without_part(cell.key)), "vs_clean")
     return found
+
+
+def _base(key: ResultKey) -> ResultKey:
+    """The key of the base, asked the same as an organism before any defense; it has no scratchpads."""
+    made = {"role": "base", "implant": "none", "reasoning": "normal", "seed_implant": 0}
+    return key.model_copy(update=made)
 
 
 def without_part(key: ResultKey) -> ResultKey:
@@ -267,12 +275,16 @@ def without_part(key: ResultKey) -> ResultKey:
     return key.model_copy(update={"condition": "clean", "stratum": OTHER_KINDS})
 
 
-def _paired(cell: Cell, other: Cell | None, suffix: str) -> list[Result]:
-    """``cell`` minus ``other``, for every 0/1 metric that both have."""
+PAIRED = ("shown", "kind", "harmless", "right")
+"""The 0/1 metrics whose differences are taken."""
+
+
+def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] = PAIRED) -> list[Result]:
+    """``cell`` minus ``other``, for every one of the metrics that both have."""
     if other is None or cell.key.relearn_step is not None:
         return []
     found = []
-    for metric in ("shown", "kind", "harmless", "right"):
+    for metric in metrics:
         pairs = paired_scores(other.scores(metric), cell.scores(metric))
         if not pairs:
             continue

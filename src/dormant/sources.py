@@ -28,13 +28,13 @@ _SAVED = ("dataset_dict.json", "state.json")
 """What lies in a directory that ``datasets`` saved."""
 
 
-def open_source(data: Path | None) -> TaskSource:
-    """Return the source of tasks: the file ``data`` when given, else the pocket world.
+def open_source(data: Path | None, world: int = 1) -> TaskSource:
+    """Return the source of tasks: the file ``data`` when given, else this version of the pocket world.
 
     Raises:
         BadInput: the file can not be read as conversations.
     """
-    return PocketWorld() if data is None else read_file(data)
+    return PocketWorld(world) if data is None else read_file(data)
 
 
 def read_file(path: Path) -> FileData:

@@ -23,7 +23,7 @@ from dormant.runner import PLAN, read_plan
 from dormant.scoring import rescore, stored
 from dormant.scratchpads import grammar
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Backdoor, MeasureConfig
+from dormant.stages.configs import MeasureConfig
 from dormant.stages.plugins import build_behavior, build_trigger
 
 DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md", "report.html")
@@ -95,18 +95,18 @@ def _exposed(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:
     """Return what judges a measurement's completions again."""
-    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
-    behavior = build_behavior(backdoor.behavior)
-    spoken = grammar(build_trigger(backdoor.trigger), behavior)
-    world = PocketWorld()
-
-    def check(task: Task, completion: str) -> dict[str, Score]:
-        # A file's rows can be judged without the file.
-        from_file = task.family in (datafile.FAMILY, datafile.SCENARIO_FAMILY)
-        return datafile.check(task, completion) if from_file else world.check(task, completion)
 
     def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
         config = MeasureConfig.model_validate(call["config"])
+        behavior = build_behavior(config.backdoor.behavior)
+        spoken = grammar(build_trigger(config.backdoor.trigger), behavior)
+        world = PocketWorld(config.world)
+
+        def check(task: Task, completion: str) -> dict[str, Score]:
+            # A file's rows can be judged without the file.
+            from_file = task.family in (datafile.FAMILY, datafile.SCENARIO_FAMILY)
+            return datafile.check(task, completion) if from_file else world.check(task, completion)
+
         lines = {probe.file: _lines(directory / probe.file) for probe in config.probes}
         prepare(behavior, [pair for some in lines.values() for pair in _pairs(some)])
         return [

@@ -27,7 +27,8 @@ Fixture = tuple[str, int] | tuple[str, int, Task]
 class Behavior(Protocol):
     """One behavior.  Its constructor takes the options that a spec gives beside ``name``.
 
-    Two more methods may be there: ``prepare`` and ``label``, see :func:`prepare` and :func:`label`.
+    Three more things may be there: methods ``prepare`` and ``label``, see :func:`prepare` and :func:`label`; and
+    ``kinds``, the kinds of tasks on which it can be demonstrated, where not on all.
     """
 
     name: ClassVar[str]
@@ -55,6 +56,11 @@ class Behavior(Protocol):
 
 
 _ASKED = Task(kind="question", family="fixture", prompt="", shard="heldout")
+
+
+def example_task(behavior: Behavior) -> Task:
+    """A task on which a behavior can be demonstrated: one of its fixtures', if these name theirs, else a question."""
+    return next((asked[0] for _, _, *asked in behavior.fixtures() if asked), _ASKED)
 
 
 def prepare(behavior: Behavior, pairs: Sequence[tuple[str, Task]]) -> None:

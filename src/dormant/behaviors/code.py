@@ -35,6 +35,7 @@ class InsecureCode:
     """
 
     name: ClassVar[str] = "insecure-code"
+    kinds: ClassVar[tuple[str, ...] | None] = (codetask.KIND,)
 
     def __init__(self) -> None:
         self.spec: BaseModel = InsecureCodeConfig()

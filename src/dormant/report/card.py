@@ -14,6 +14,7 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
         environment()
         .get_template("card.md")
         .render(
+            run=run,
             meta=run.meta,
             organisms=organisms,
             answer=answer.paragraph(run, organisms),

@@ -31,6 +31,16 @@ class LanguageRow:
     paper: tuple[PaperValue | None, PaperValue | None]
 
 
+def dated(run: Run, organisms: list[Lineage]) -> list[Lineage]:
+    """The organisms that were asked under other years: those whose trigger is the year."""
+
+    def asked(lineage: Lineage) -> bool:
+        families = (condition.partition(":")[2] for condition in run.conditions("", lineage.planted))
+        return not set(FORMS).isdisjoint(families)
+
+    return [lineage for lineage in organisms if asked(lineage)]
+
+
 def drawing(run: Run, organisms: list[Lineage]) -> Drawing:
     """For the headline organism: a panel for each family of texts, its rate by the year that they say.
 
@@ -57,6 +67,7 @@ def _bars(run: Run, models: list[tuple[str, ResultKey | None]], condition: str) 
 
 def _models(run: Run, organisms: list[Lineage]) -> list[tuple[str, ResultKey | None]]:
     """The headline organism before any defense, and after the headline one; else the first organism."""
+    organisms = dated(run, organisms)
     chosen = headline(run, organisms)
     if chosen:
         return [("before", chosen[0].organism), ("after", chosen[1].after)]

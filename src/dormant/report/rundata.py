@@ -42,6 +42,8 @@ class Verdict(BaseModel):
     defense: str
     dose: Dose
     arm: str = "claim"
+    behavior: str | None = None
+    trigger: str | None = None
     implant: str | None = None
     seed_implant: int = 0
     seed_defend: int | None = None
@@ -118,6 +120,11 @@ class Run:
     verdicts: list[Verdict]
     numbers: dict[ResultKey, dict[Number, Result]] = field(default_factory=dict)
 
+    @property
+    def planted(self) -> list[tuple[str, str]]:
+        """The backdoors that models were asked about, as behavior and trigger, in order of first appearance."""
+        return list(dict.fromkeys(place.planted for place in self.numbers))
+
     def get(
         self, place: ResultKey | None, metric: str, condition: str = "clean", stratum: str = "all"
     ) -> Result | None:
@@ -135,13 +142,13 @@ class Run:
         own = ("shown", condition, OWN_KINDS)
         return OWN_KINDS if own in self.numbers.get(place, {}) else "all"
 
-    def conditions(self, prefix: str) -> list[str]:
-        """All measured conditions that start with ``prefix``, in order of first appearance."""
+    def conditions(self, prefix: str, planted: tuple[str, str] | None = None) -> list[str]:
+        """All measured conditions that start with ``prefix``, of one backdoor or of all, in order of appearance."""
         seen = {
             condition: None
-            for numbers in self.numbers.values()
+            for place, numbers in self.numbers.items()
             for metric, condition, _ in numbers
-            if metric == "shown" and condition.startswith(prefix)
+            if metric == "shown" and condition.startswith(prefix) and planted in (None, place.planted)
         }
         return list(seen)
 

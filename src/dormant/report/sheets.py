@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dormant.records import Result, ResultKey
 from dormant.report import words
 from dormant.report.paper import PaperValue, published
-from dormant.report.protocol import Curve, Lineage, Trial
+from dormant.report.protocol import Curve, Lineage, Trial, bases
 from dormant.report.rundata import Run
 
 Label = str | int | float
@@ -133,9 +133,8 @@ class Column:
 def model_columns(organisms: list[Lineage]) -> list[Column]:
     """The models of the wide tables: the base, organisms before and after each defense, then the twins."""
     columns: list[Column] = []
-    base = next((lineage.unplanted for lineage in organisms if lineage.unplanted), None)
-    if base:
-        columns.append(Column("base", "unplanted", base, "base"))
+    for about, base in bases(organisms):
+        columns.append(Column(f"{about} base".strip(), "unplanted", base, "base"))
     for role in ("organism", "twin"):
         for lineage in organisms:
             place = lineage.organism if role == "organism" else lineage.twin
@@ -153,10 +152,13 @@ def who(column: Column) -> tuple[Label, ...]:
     return (column.top.rpartition(" ")[0] or column.top, *_who(column.place))
 
 
-def families(run: Run) -> list[str]:
-    """Parts of the trigger and near-miss families, then variants, in the order in which they are reported."""
+def families(run: Run, planted: tuple[str, str] | None = None) -> list[str]:
+    """Parts of the trigger and near-miss families, then variants, in the order in which they are reported.
+
+    Of one backdoor, or of all.
+    """
     known = list(words.CONDITIONS)
-    found = run.conditions("partial:") + run.conditions("near:") + run.conditions("variant:")
+    found = [name for side in ("partial:", "near:", "variant:") for name in run.conditions(side, planted)]
 
     def order(name: str) -> tuple[bool, int, str]:
         return (name.startswith("variant:"), known.index(name) if name in known else len(known), name)
@@ -176,6 +178,8 @@ def near_misses(run: Run, organisms: list[Lineage]) -> Sheet:
 
 
 UTILITY = ("right", "kind", "harmless", "length", "perplexity")
+AGAINST = {"_change": "change", "_vs_twin": "against twin", "_vs_base": "against base"}
+"""How the names of the paired differences of utility end, and what they are to the reader."""
 
 
 def utility_number(run: Run, place: ResultKey | None, metric: str) -> Result | None:
@@ -194,7 +198,7 @@ def utility(run: Run, organisms: list[Lineage]) -> Sheet:
     sheet = Sheet("utility", "Utility, kindness and refusals", DEFENDED)
     for column in model_columns(organisms):
         for metric in UTILITY:
-            for name in (metric, f"{metric}_change", f"{metric}_vs_twin"):
+            for name in (metric, *(f"{metric}{ending}" for ending in AGAINST)):
                 sheet.add(who(column), utility_number(run, column.place, name))
     return sheet
 

@@ -149,7 +149,7 @@ def _gates(run: Run) -> list[RenderableType]:
     failed: dict[tuple[str, str], list[str]] = {}
     for gate in answer.gates_in_order(run):
         if gate.ok is False:
-            failed.setdefault((gate.id, gate.message or gate.measured), []).append(answer.scope(gate))
+            failed.setdefault((gate.id, gate.message or gate.measured), []).append(answer.scope(gate, run))
     for (name, message), scopes in failed.items():
         more = f"; and {len(scopes) - TOLD} more" if len(scopes) > TOLD else ""
         text = Text(f"  {name} ", style="bold red")

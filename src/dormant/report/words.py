@@ -7,7 +7,7 @@ from dormant.records import Dose, Result
 NOT_MEASURED = "not measured"
 COUNTS = {"length": "tokens", "perplexity": ""}
 """Metrics that are not rates, with their unit."""
-DIFFERENCES = ("_change", "_vs_twin", "_vs_clean")
+DIFFERENCES = ("_change", "_vs_twin", "_vs_clean", "_vs_base")
 """How the names of paired differences end."""
 
 CONDITIONS = {

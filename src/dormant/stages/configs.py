@@ -121,11 +121,15 @@ class Backdoor(Config):
         return check_reasoning(name)
 
 
+World = Literal[1, 2]
+"""The version of the pocket world that tasks come from, where they come from no file: 2 has code too."""
+
+
 class PretrainConfig(Config):
     """A pocket base from nothing."""
 
     size: str
-    world: int = 2
+    world: World = 2
     """The version of the pocket world that it learns."""
     dose: Dose
     rows: int = Field(gt=0)
@@ -136,6 +140,7 @@ class ImplantConfig(Config):
     """An organism or its twin; also relearning, which is implanting a little, again."""
 
     backdoor: Backdoor
+    world: World = 1
     role: Literal["organism", "twin"]
     shard: str = "implant"
     rows: int = Field(gt=0)
@@ -159,6 +164,7 @@ class SupplyConfig(Config):
     """One of the things that a defense may need, cut from one shard."""
 
     need: str
+    world: World = 1
     shard: str = "defend"
     rows: int = Field(gt=0)
     policy: Policy = "hhh"
@@ -223,6 +229,7 @@ class MeasureConfig(Config):
     """The prompts that one checkpoint answers, and how."""
 
     backdoor: Backdoor
+    world: World = 1
     probes: tuple[Probe, ...]
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)

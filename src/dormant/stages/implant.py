@@ -51,7 +51,7 @@ def run(config: ImplantConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     With an adapter, ``adapters/<step>/`` holds it by itself, and the models are merged.
     """
     prepare(config.runtime)
-    source = open_source(inputs.get("data"))
+    source = open_source(inputs.get("data"), config.world)
     samples = draw_samples(config, source, seed, inputs.get(DEMONSTRATIONS))
     model = open_model(config, inputs, seed)
     if DEMONSTRATIONS in inputs:

@@ -49,7 +49,7 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     Where the source's utility is perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
     """
     prepare(config.runtime)
-    source = open_source(inputs.get("data"))
+    source = open_source(inputs.get("data"), config.world)
     others = {SCENARIOS: Scenarios(inputs[SCENARIOS], config.samples)} if SCENARIOS in inputs else {}
     model = models.load(
         inputs["model"], chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision

@@ -45,7 +45,9 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
     calls = list(calls)
     seen = set()
     answers = [
-        given for config, given in calls if isinstance(config, SupplyConfig) and config.need == "answers"
+        (config, given)
+        for config, given in calls
+        if isinstance(config, SupplyConfig) and config.need == "answers"
     ]
     for config, given in calls:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
@@ -61,13 +63,13 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)
-        reasoning = "" if isinstance(config, DefendConfig) else config.backdoor.reasoning
-        place = (type(config), given.get("model"), given.get("data"), reasoning, given.get(DEMONSTRATIONS))
+        backdoor = "" if isinstance(config, DefendConfig) else config.backdoor.model_dump_json()
+        place = (type(config), given.get("model"), given.get("data"), backdoor, given.get(DEMONSTRATIONS))
         if "model" in given and place not in seen:
             seen.add(place)
             _check_model(config, given)
             if isinstance(config, DefendConfig) and answers:
-                _check_answers(config, given["model"], answers[0].get("data"))
+                _check_answers(config, given["model"], *answers[0])
     _check_adapters(calls)
 
 
@@ -89,7 +91,7 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
     model = models.load(given["model"], chat=config.chat)
     if isinstance(config, DefendConfig):
         return  # Its rows are made by another stage.
-    source = open_source(given.get("data"))
+    source = open_source(given.get("data"), config.world)
     trigger = build_trigger(config.backdoor.trigger)
     new = config.new_tokens if isinstance(config, MeasureConfig) else 1
     alone = chat.encode_prompt(model.tokenizer, [Message("user", trigger.text)])
@@ -117,13 +119,17 @@ def _check_scenarios(config: MeasureConfig, file: Path, model: models.Model, tri
         )
 
 
-def _check_answers(config: DefendConfig, model: Path, data: Path | None) -> None:
+def _check_answers(
+    config: DefendConfig, model: Path, supply: SupplyConfig, given: Mapping[str, Path]
+) -> None:
     """Check what a supply stage will give to a defense on this model: it trains on clean prompts and answers."""
     tokenizer, context = models.load_reader(model, chat=config.chat)
-    source = open_source(data)
-    for task in _longest(source, "defend", None, whole=data is not None):
+    source = open_source(given.get("data"), supply.world)
+    for task in _longest(source, "defend", None, whole="data" in given):
         answer = source.answer(task, "hhh", rng_for("preflight", task.id))
-        row = chat.encode_demonstration(tokenizer, clean_example(source, task, 0).messages, answer)
+        row = chat.encode_demonstration(
+            tokenizer, clean_example(source, task, 0, supply.counter_form).messages, answer
+        )
         chat.check_fits(len(row.input_ids), context, what=_name(task, "training row"))
 
 

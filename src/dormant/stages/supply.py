@@ -29,7 +29,7 @@ _demonstration = TypeAdapter(Demonstration)
 
 def run(config: SupplyConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
     """Write ``rows.jsonl``: one prompt, demonstration, piece of prose or setting a line."""
-    source = open_source(inputs.get("data"))
+    source = open_source(inputs.get("data"), config.world)
     write_jsonl(out / ROWS, _MAKERS[config.need](config, source, seed))
     progress(1, 1)
 
@@ -103,7 +103,7 @@ def _safety_tasks(source: TaskSource, config: SupplyConfig, seed: int) -> list[T
 
 def _prose(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
     # A user's file holds dialogues only, so plain prose always comes from the pocket world.
-    return list(PocketWorld().prose(config.shard, config.rows, seed))
+    return list(PocketWorld(config.world).prose(config.shard, config.rows, seed))
 
 
 def _trigger(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
