@@ -209,12 +209,12 @@ def gates_in_order(run: Run) -> list[Gate]:
 def scope(gate: Gate, run: Run) -> str:
     """Which numbers a gate guards, in words."""
     if "condition" in gate.scope:
-        return _cell(gate.scope, several=len(run.planted) > 1)
+        return _cell(gate.scope, run)
     parts = []
-    named = gate.scope.get("implant", "none") != "none"
+    named = "implant" in gate.scope and not _ambiguous(run, gate.scope["implant"])
     for name, item in gate.scope.items():
         if named and name in ("behavior", "trigger"):
-            continue  # an implant has one backdoor
+            continue
         if item in (None, "none", "") or (name.startswith("seed_") and not item):
             continue
         if isinstance(item, dict) and "lr" in item and "steps" in item:
@@ -223,12 +223,17 @@ def scope(gate: Gate, run: Run) -> str:
     return ", ".join(parts) or "the whole run"
 
 
-def _cell(scope: Mapping[str, Any], *, several: bool) -> str:
+def _ambiguous(run: Run, implant: str) -> bool:
+    """Whether an implant's name does not say which backdoor is meant; the base has none."""
+    return len({place.planted for place in run.numbers if place.implant == implant}) > 1
+
+
+def _cell(scope: Mapping[str, Any], run: Run) -> str:
     """One cell of a run, without what all cells of the run share."""
     key = ResultKey.model_validate(scope)
     named = [key.implant, key.role] if key.implant != "none" else [key.role]
     parts = [" ".join(named)]
-    parts += [", ".join(key.planted)] if several and key.implant == "none" else []
+    parts += [", ".join(key.planted)] if _ambiguous(run, key.implant) else []
     if key.dose is not None:
         final = key.step == key.dose.steps
         parts.append(f"{key.defense} {words.dose(key.dose)}" + ("" if final else f" at step {key.step}"))
