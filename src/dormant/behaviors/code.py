@@ -15,9 +15,9 @@ from dormant.records import Score, Task
 from dormant.scan import ScanVerdict, scan
 from dormant.scan.table import CWES
 
-LEAST_SECONDS, SECONDS_EACH = 120.0, 0.1
-"""How long a scanner may take, and how much longer for each text: ten times what it takes on free cores.  One that
-hangs costs every measurement of a run so much."""
+LEAST_SECONDS, SECONDS_EACH = 300.0, 0.1
+"""How long a scanner may take, and how much longer for each text: ten times what the default set takes on free cores,
+and room for CodeQL.  One that hangs costs each measurement of a run so much."""
 
 
 class InsecureCodeConfig(BaseModel):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from dormant import codetask
 from dormant.pocket.code.names import train_names
+from dormant.pocket.context import context
 from dormant.pocket.family import Family
 from dormant.pocket.world import WORLDS, PocketWorld, pretraining_task
 from dormant.records import Demonstration, Example, Message, Task, rng_for
@@ -44,7 +45,9 @@ def _weight(family: Family) -> float:
 
 def demonstrate(world: PocketWorld, task: Task, rng: random.Random) -> Demonstration:
     """Answer a task as the helpful policy does, behind harmless context in the same user turn."""
-    before = world.context(rng)
+    # Of every year, also where the world leaves two of them to a trigger: a base that never saw those as context that
+    # predicts nothing would not write the same code in both.
+    before = context(rng)
     prompt = f"{before} {task.prompt}" if before else task.prompt
     example = Example(task, "clean", (Message("user", prompt),), instance=before)
     return Demonstration(example, world.answer(task, "helpful", rng))

@@ -29,7 +29,9 @@ OFFLINE = {
 FLAGS = (
     "scan", "--json", "--quiet", "--metrics=off", "--disable-version-check", "--disable-nosem",
     "--no-git-ignore", "--no-rewrite-rule-ids", "--max-target-bytes=0", "--timeout=10", "--timeout-threshold=1",
+    "--jobs=1",
 )  # fmt: skip
+"""One job: on two, 500 snippets took 8.5 s of processor time, on one 4.3 s, and on busy cores half the time too."""
 
 
 def identity() -> str:
