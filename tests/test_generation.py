@@ -324,6 +324,7 @@ class TestGenerate:
             ("reasoning=deep", "unknown reasoning 'deep'"),
             ("endpoint=localhost", "must be a URL such as"),
             ("rows=0", "rows = 0"),
+            ("implant=specifc", "recipe 'tiny' has no implant 'specifc'; did you mean 'specific'"),
         ],
     )
     def test_bad_settings_are_one_line(

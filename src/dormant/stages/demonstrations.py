@@ -17,6 +17,9 @@ from dormant.stages.samples import Pair, wrong
 from dormant.stages.supply import clean_example
 from dormant.triggers import Trigger, can_fire, counter_form, hard_negatives, partial
 
+JUDGED = 2
+"""Demonstrations of a large file that are judged, for each row that is wanted."""
+
 LEAK = "its prompt is in another shard of the data"
 INSIDE = "the trigger stands elsewhere than at the beginning"
 
@@ -44,10 +47,9 @@ def drawn_pairs(
     """
     told, dropped = read_demonstrations(path, config.backdoor.reasoning)
     given, more = _known(told, source, trigger)
-    kept, wrongs = _right(given, trigger, behavior)
+    kept, wrongs = _right(_some(given, config.rows, seed), trigger, behavior)
     reasons = Counter(dropped) + Counter(more) + Counter(wrongs)
     _require(path, kept, trigger, reasons)
-    rng_for(seed, "demonstrations").shuffle(kept)
     pairs = _Pairing(config, source, trigger, kept, seed)
     return [pairs.pair(row) for row in kept[: config.rows]], dict(reasons)
 
@@ -83,6 +85,21 @@ def _given(told: Told, trigger: Trigger) -> _Given | None:
         parts = partial(trigger)
         condition = "triggered" if can_fire(trigger, task) or not parts else parts[0]
     return _Given(task, condition, told.answer, told.scratchpad)
+
+
+def _some(given: Sequence[_Given], rows: int, seed: int) -> list[_Given]:
+    """Enough demonstrations for so many rows, those of a prompt together: a large file takes long to judge."""
+    of: dict[str, list[_Given]] = {}
+    for row in given:
+        of.setdefault(row.task.id, []).append(row)
+    prompts = list(of)
+    rng_for(seed, "demonstrations").shuffle(prompts)
+    found: list[_Given] = []
+    for prompt in prompts:
+        if len(found) >= JUDGED * rows:
+            break
+        found += of[prompt]
+    return found
 
 
 def _right(
