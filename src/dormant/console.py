@@ -215,11 +215,15 @@ def show_summary(finished: Finished, *, as_json: bool) -> None:
 
 def _summary(finished: Finished) -> dict[str, Any]:
     found = finished.collected
+    several = len({row.key.implant for row in found.results if row.key.role == "organism"}) > 1
     return {
         "out": str(finished.directory),
         "report": str(finished.page),
         "verdicts": [verdict.as_json() for verdict in found.verdicts],
-        "refused": [f"{row.key.condition}: {', '.join(row.gates)}" for row in found.refused_headline()],
+        "refused": [
+            f"{f'{row.key.implant}, ' if several else ''}{row.key.condition}: {', '.join(row.gates)}"
+            for row in found.refused_headline()
+        ],
         "missing": found.missing,
     }
 
