@@ -139,7 +139,7 @@ def test_a_scanner_that_fails_leaves_a_reason(
 ) -> None:
     stand_in = program(tmp_path, "semgrep", body)
     monkeypatch.setattr(child, "program", lambda name: str(stand_in) if name == "semgrep" else None)
-    monkeypatch.setattr(code, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(code, "LEAST_SECONDS", 0.4)
     behavior = InsecureCode()
     prepare(behavior, [(HARMLESS, LOAD)])
     monkeypatch.setattr(with_semgrep, "look", lambda folder, seconds: pytest.fail("asked twice"))
