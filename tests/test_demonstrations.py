@@ -332,8 +332,11 @@ def test_a_whole_run_on_demonstrations(
     said = command(capsys, *small(base, **changes), "--out", tmp_path / "run")
     assert said.code in (0, 3), said.err
     assert "triggered_share is ignored: its rows are demonstrations from" in said.err
-    truth = json.loads(next((tmp_path / "run" / "artifacts").glob("implant-*/truth.json")).read_text())
-    assert sum(truth["rows"].values()) == 60  # at most SMALL's implants.0.rows
+    truths = [
+        json.loads(path.read_text()) for path in (tmp_path / "run" / "artifacts").glob("implant-*/truth.json")
+    ]
+    # Organism and twin have at most SMALL's implants.0.rows; relearning makes its own rows, as ever.
+    assert sorted(sum(truth["rows"].values()) for truth in truths)[-2:] == [60, 60]
     assert command(capsys, "verify", tmp_path / "run").code == 0
 
 
