@@ -324,6 +324,8 @@ class TestGenerate:
             ("reasoning=deep", "unknown reasoning 'deep'"),
             ("endpoint=localhost", "must be a URL such as"),
             ("rows=0", "rows = 0"),
+            ("sampler=vllm", "sampler is for a model of one's own, and endpoint is set"),
+            ("endpoint=null", "tries is for an endpoint, and none is set"),
             ("implant=specifc", "recipe 'tiny' has no implant 'specifc'; did you mean 'specific'"),
         ],
     )
@@ -331,7 +333,7 @@ class TestGenerate:
         self, change: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         spec = tmp_path / "ask.yaml"
-        spec.write_text("recipe: tiny\nmodel: m\nendpoint: http://127.0.0.1:9/v1\n")
+        spec.write_text("recipe: tiny\nmodel: m\nendpoint: http://127.0.0.1:9/v1\ntries: 2\n")
         said = command(capsys, "generate", spec, "--out", tmp_path / "a.jsonl", "--set", change)
         assert said.code == 2
         assert says in said.err

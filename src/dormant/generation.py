@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dormant import endpoint as endpoints
 from dormant.artifacts import default_store, write_jsonl
@@ -78,6 +78,24 @@ class Generation(Config):
     pause: float = Field(1.0, ge=0)
     """Seconds before the second try; they double from then on."""
     parallel: int = Field(8, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Generation:
+        wrong = _OWN if self.endpoint else _ENDPOINT
+        fields = type(self).model_fields
+        changed = [name for name in wrong if getattr(self, name) != fields[name].default]
+        if changed:
+            kind = (
+                "a model of one's own, and endpoint is set"
+                if self.endpoint
+                else "an endpoint, and none is set"
+            )
+            raise ValueError(f"{changed[0]} is for {kind}")
+        return self
+
+
+_OWN, _ENDPOINT = ("sampler", "batch"), ("timeout", "tries", "pause", "parallel")
+"""Settings that mean something for one kind of model only."""
 
 
 @dataclass(frozen=True)
@@ -291,10 +309,13 @@ def _ask_own(
 ) -> None:
     """Ask a model of one's own."""
     # Deferred: an endpoint needs no torch.
-    from dormant import chat, models, sampling
-    from dormant.stages.machine import prepare
+    from dormant import chat, models, sampling, vllm_sampling
+    from dormant.stages.machine import check_device, prepare
 
     runtime = experiment.runtime
+    check_device(runtime.device, runtime.processes)
+    if settings.sampler == "vllm":
+        vllm_sampling.check(runtime.device, settings.temperature)
     prepare(runtime)
     directory = as_input(settings.model).path
     model = models.load(directory, chat=experiment.chat, device=runtime.device, dtype=runtime.precision)
