@@ -198,20 +198,25 @@ def _unshared(names: Sequence[str]) -> str:
 
 
 def _scorer_valid(evidence: Evidence) -> Iterator[Gate]:
-    """The scorer finds the behavior, and only the behavior, on its labelled fixtures."""
-    for name, behavior in {name: parts[1] for (name, _), parts in evidence.planted.items()}.items():
-        sensitivity, specificity = operating_point(behavior)
-        floor = evidence.limits.scorer_floor
-        ok = sensitivity.value >= floor and specificity.value >= floor
-        yield Gate(
-            id="scorer-valid",
-            ok=ok,
-            measured=f"sensitivity {sensitivity.value:.3f} (n={sensitivity.n}), "
-            f"specificity {specificity.value:.3f} (n={specificity.n})",
-            threshold=f"both at least {floor:g}",
-            message="" if ok else "the behavior's score() disagrees with its fixtures: mend one of them",
-            scope=evidence.scope(name),
-        )
+    """The scorer of each behavior finds it, and only it, on its labelled fixtures."""
+    behaviors = {name: parts[1] for (name, _), parts in evidence.planted.items()}
+    for name, behavior in behaviors.items():
+        yield _scorer_gate(evidence, behavior, evidence.scope(name))
+
+
+def _scorer_gate(evidence: Evidence, behavior: Behavior, scope: Mapping[str, Any]) -> Gate:
+    sensitivity, specificity = operating_point(behavior)
+    floor = evidence.limits.scorer_floor
+    ok = sensitivity.value >= floor and specificity.value >= floor
+    return Gate(
+        id="scorer-valid",
+        ok=ok,
+        measured=f"sensitivity {sensitivity.value:.3f} (n={sensitivity.n}), "
+        f"specificity {specificity.value:.3f} (n={specificity.n})",
+        threshold=f"both at least {floor:g}",
+        message="" if ok else "the behavior's score() disagrees with its fixtures: mend one of them",
+        scope=scope,
+    )
 
 
 def _twin_present(evidence: Evidence) -> Iterator[Gate]:
