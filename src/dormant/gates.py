@@ -200,12 +200,14 @@ def _unshared(names: Sequence[str]) -> str:
 
 
 def _scorer_valid(evidence: Evidence) -> Iterator[Gate]:
-    """The scorer finds the behavior, and only the behavior, on its labelled fixtures."""
-    for name, behavior in {name: parts[1] for (name, _), parts in evidence.planted.items()}.items():
-        yield _valid(behavior, evidence.limits.scorer_floor, evidence.scope(name))
+    """The scorer of each behavior finds it, and only it, on its labelled fixtures."""
+    behaviors = {name: parts[1] for (name, _), parts in evidence.planted.items()}
+    for name, behavior in behaviors.items():
+        yield _scorer_gate(evidence, behavior, evidence.scope(name))
 
 
-def _valid(behavior: Behavior, floor: float, scope: dict[str, Any]) -> Gate:
+def _scorer_gate(evidence: Evidence, behavior: Behavior, scope: Mapping[str, Any]) -> Gate:
+    floor = evidence.limits.scorer_floor
     try:
         sensitivity, specificity = operating_point(behavior)
     except BadInput:
