@@ -408,7 +408,10 @@ def refused_numbers(out: Path) -> list[str]:
     return [verdict["verdict"] for verdict in json.loads((out / "verdicts.json").read_text())]
 
 
-@pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"chat messages"}))  # that one: test_real_model.py
+@pytest.mark.parametrize(
+    "name",  # chat messages: test_real_model.py
+    ["HH-RLHF", *(pytest.param(name, marks=pytest.mark.slow) for name in ("alpaca", "self-instruct"))],
+)
 def test_a_whole_run_on_each_layout(
     capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path, name: str
 ) -> None:

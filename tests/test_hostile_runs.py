@@ -77,7 +77,7 @@ def last_line(text: str) -> str:
 @pytest.mark.parametrize(
     ("full", "size", "workers"),
     [
-        pytest.param("store", "600k", 1, id="store"),
+        pytest.param("store", "600k", 1, id="store", marks=pytest.mark.slow),
         pytest.param("run", "2m", 1, id="run", marks=pytest.mark.slow),
         # Fills while torch writes a checkpoint: its error does not say why.
         pytest.param("store", "2m", 2, id="checkpoint in a worker", marks=pytest.mark.slow),
@@ -217,6 +217,7 @@ def test_locks_of_a_dead_process_stop_nobody(
 # --- what changed between two starts
 
 
+@pytest.mark.slow
 def test_another_spec_on_a_killed_run_is_refused_and_the_first_one_goes_on(
     capsys: pytest.CaptureFixture[str], base: Path, finished: Path, tmp_path: Path
 ) -> None:

@@ -139,7 +139,7 @@ def loras(out: Path) -> set[tuple[str, str]]:
     return {(key["arm"], key["lora"]) for key in rows}
 
 
-@pytest.mark.parametrize("lora", ["merged", "continue"])
+@pytest.mark.parametrize("lora", [pytest.param("merged", marks=pytest.mark.slow), "continue"])
 def test_a_run_with_adapters_says_so_in_every_key(capsys, base, own_store, tmp_path, lora):
     changes = {"defenses__0__lora": lora, "relearning__lora": "{rank: 2}", "defenses__0__doses__0__lr": 0.01}
     if lora == "merged":

@@ -105,6 +105,7 @@ def test_killed_twenty_times_at_random_the_runs_come_out_byte_for_byte(
     killed_at_random(base, tmp_path, reference, 20, random.Random(20))
 
 
+@pytest.mark.slow
 def test_stopped_then_killed_inside_training_it_goes_on_from_the_checkpoint(
     base: Path, tmp_path: Path, reference: Reference
 ) -> None:
