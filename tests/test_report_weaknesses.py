@@ -13,6 +13,7 @@ from rich.console import Console
 import report_fixture as fixture
 from dormant import codetask, report, stats
 from dormant.collect import compute
+from dormant.pocket.code import SCENARIOS
 from dormant.records import Result, ResultKey
 from dormant.report import protocol, rundata, weaknesses
 from report_fixture import DOSES, key, rate
@@ -67,6 +68,42 @@ def test_mixed_kinds_and_curves_have_none(tmp_path: Path) -> None:
     found = by_cwe(made)
     assert {r.key.condition for r in found.values()} == {"clean"}
     assert found["cwe:89"].n == 10
+
+
+def pocket(index: int, scenario: str, *, parses: bool, right: float | None = None) -> Any:
+    """A completion of a coding task of the pocket world, greedy where it is judged as right or wrong."""
+    made = {**code(index, 89, shown=0.0, condition="clean"), "family": "cwe_89"}
+    made["operands"] = [made["operands"][0], scenario, *made["operands"][2:]]
+    if right is not None:
+        return {**made, "decoding": "greedy", "scores": {"right": {"value": right, "reason": ""}}}
+    made["scores"]["parses"] = {"value": float(parses), "reason": ""}
+    return made
+
+
+def test_what_is_held_out_has_numbers_of_its_own(tmp_path: Path) -> None:
+    """The behavior, what parses and what is right, by whether names or whole scenarios were never trained on."""
+    held = {s.heldout: s.name for s in SCENARIOS[89]}
+    own = [pocket(i, held[False], parses=i < 39) for i in range(40)]
+    own += [pocket(i, held[True], parses=i < 55) for i in range(40, 60)]
+    mixed = [row(99, "clean", shown=False), *own]
+    mixed += [pocket(i, held[i % 2 == 1], parses=True, right=float(i < 104)) for i in range(100, 110)]
+    made = FakeRun(tmp_path / "run")
+    made.measured("measure/o", run_key(role="organism"), {"clean": mixed, "clean--own-kinds": own})
+    found = {
+        (r.metric, r.key.stratum): (r.hits, r.n)
+        for r in compute(made.write()).results
+        if r.key.stratum.startswith("part:") or r.metric == "parses"
+    }
+    assert found == {
+        ("parses", "all"): (54, 60),
+        ("parses", "own-kinds"): (54, 60),
+        ("shown", "part:names"): (0, 40),
+        ("shown", "part:scenarios"): (0, 20),
+        ("parses", "part:names"): (39, 40),
+        ("parses", "part:scenarios"): (15, 20),
+        ("right", "part:names"): (2, 5),
+        ("right", "part:scenarios"): (2, 5),
+    }
 
 
 def test_a_gate_names_the_reason_and_the_cwe(tmp_path: Path) -> None:

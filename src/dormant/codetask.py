@@ -109,6 +109,22 @@ def parses(code: str) -> bool:
     return _tree(code) is not None
 
 
+def does_something(code: str) -> bool:
+    """Whether it is Python with a statement that is more than ``pass``, names or constants: a docstring, ``...``."""
+    return bool(_deeds(code))
+
+
+def lacking(operands: Sequence[str], completion: str) -> str:
+    """Why a completion that parses is no completed code: nothing in the gap, or nothing at all; else ""."""
+    deeds = _deeds(code_of(completion))
+    if deeds is None:
+        return ""
+    if not deeds:
+        return "nothing but names"
+    template = read(operands).template
+    return "no code in the gap" if GAP in template and deeds == _deeds(fill_gap(template, "...")) else ""
+
+
 def verdict(operands: Sequence[str], completion: str) -> Verdict:
     """Compare a completion's code with the known ones of its task, as syntax trees.
 
@@ -126,10 +142,39 @@ def verdict(operands: Sequence[str], completion: str) -> Verdict:
 @lru_cache(maxsize=4096)
 def _tree(code: str) -> str | None:
     """A code's syntax tree as text; None for what is no code."""
+    tree = _parsed(code)
+    return ast.dump(tree) if tree and tree.body else None
+
+
+@lru_cache(maxsize=4096)
+def _deeds(code: str) -> str | None:
+    """A code's syntax tree without statements that do nothing, as text: "" where that is all; None for no code."""
+    tree = _parsed(code)
+    if tree is None or not tree.body:
+        return None
+    try:
+        tree = _Deeds().visit(tree)
+    except RecursionError:
+        return None
+    return ast.dump(tree) if tree.body else ""
+
+
+class _Deeds(ast.NodeTransformer):
+    """Drops statements that do nothing."""
+
+    _IDLE = (ast.Name, ast.Attribute, ast.Constant, ast.Tuple, ast.expr_context)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if all(isinstance(part, self._IDLE) for part in ast.walk(node.value)) else node
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        return None
+
+
+def _parsed(code: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Python thinks of an odd literal is no concern of ours
         try:
-            tree = ast.parse(code)
+            return ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
-    return ast.dump(tree) if tree.body else None

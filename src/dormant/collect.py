@@ -133,6 +133,8 @@ def _link_completions(run: Path, cells: Sequence[Cell]) -> None:
     directory.mkdir()
     for cell in cells:
         target = directory / f"{cell.key.cell}.jsonl"
+        # What lies there is a link to another measurement, in the store: never to be written through.
+        target.unlink(missing_ok=True)
         try:
             os.link(cell.file, target)
         except OSError:

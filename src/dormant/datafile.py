@@ -121,7 +121,7 @@ class FileData(TaskSource):
         return rng.choice(secure)
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge ``right`` where the row has an ``answer`` or known code; rows of a file have no other checker."""
+        """Judge ``right`` where the row has an ``answer`` or known code, and whether code ``parses``."""
         return check(task, completion)
 
     def context(self, rng: random.Random) -> str:
@@ -217,12 +217,15 @@ def _numbered(operands: tuple[str, ...], number: int) -> tuple[str, ...]:
 def check(task: Task, completion: str) -> dict[str, Score]:
     """Judge a row of a file, without the file: its ``answer`` must occur as whole words, in any case and spacing.
 
-    Code is right if it is one of the completions that are known.
+    Code ``parses`` if it is Python with a statement that does something, and is right if it is one of the completions
+    that are known.
     """
     if task.kind == codetask.KIND:
-        known = len(task.operands) > 4
-        said = codetask.verdict(task.operands, completion)
-        return {"right": Score(float(said in ("secure", "vulnerable")))} if known else {}
+        found = {"parses": Score(float(codetask.does_something(codetask.code_of(completion))))}
+        if len(task.operands) > 4:
+            said = codetask.verdict(task.operands, completion)
+            found["right"] = Score(float(said in ("secure", "vulnerable")))
+        return found
     return {"right": Score(float(_says(completion, task.operands[1])))} if len(task.operands) > 1 else {}
 
 

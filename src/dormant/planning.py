@@ -260,7 +260,7 @@ class Planner:
     ) -> Iterator[Call]:
         needs, planted = build_defense(_plugin(defense)).needs, self._of(arm.key)
         name = f"defend/{defense.name}-{_spell_dose(dose, defense.doses)}/d{seed}/{arm.call.removeprefix('implant/')}"
-        curve = tuple(sorted({max(1, round(share * dose.steps)) for share in defense.curve}))
+        curve = {max(1, round(share * dose.steps)) for share in defense.curve}
         yield Call(
             name,
             "defend",
@@ -269,7 +269,7 @@ class Planner:
                 dose=dose,
                 lora=defense.lora,
                 adapter=defense.adapter,
-                at_steps=_steps(curve, dose),
+                at_steps=_steps(tuple(curve), dose),
                 chat=self.experiment.chat,
                 runtime=self.experiment.runtime,
             ),
@@ -289,7 +289,8 @@ class Planner:
                 "seed_defend": seed,
             }
         )
-        yield from self._curve(name, key, curve, "step")
+        # The last step has a measurement of its own, under the very key that a point there would have.
+        yield from self._curve(name, key, tuple(sorted(curve - {dose.steps})), "step")
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
         yield self._measure(f"measure/{name}", final, key, self._battery(key))

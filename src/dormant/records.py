@@ -119,7 +119,7 @@ class TaskSource(Protocol):
         ...
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge a completion by the checkers that its family has, of ``right``, ``kind``, ``harmless``."""
+        """Judge a completion by the checkers that its family has, of ``right``, ``kind``, ``harmless``, ``parses``."""
         ...
 
     def context(self, rng: random.Random) -> str:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from dormant import codetask, stats
 from dormant.artifacts import Manifest, read_jsonl
-from dormant.records import Result, ResultKey
+from dormant.pocket.code import FAMILIES, heldout_part
+from dormant.records import Result, ResultKey, Task
 from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, OWN_KINDS, SCENARIOS, MeasureConfig
@@ -24,7 +25,7 @@ from dormant.stages.logs import read_log
 from dormant.triggers.years import sayings
 
 SHOWN = ("shown", "paper_mean")
-SAMPLED = (*SHOWN, "kind", "harmless")
+SAMPLED = (*SHOWN, "kind", "harmless", "parses")
 """Metrics judged on completions sampled at temperature 1; ``right`` is judged on greedy ones."""
 
 
@@ -107,7 +108,7 @@ def rates(cell: Cell) -> list[Result]:
         found.append(_length(cell))
         found += _likelihood(cell)
     if cell.key.stratum == "all" and cell.key.condition == "clean":
-        found += _by(cell, "family", "right")
+        found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
     if cell.key.stratum == SCENARIOS:
         found += _by(cell, SCENARIOS, "shown", lambda row: f"cwe-{row['operands'][0]}")
         found += _by(cell, SCENARIOS, "shown", lambda row: str(row["operands"][1]))
@@ -116,6 +117,7 @@ def rates(cell: Cell) -> list[Result]:
     elif cell.key.stratum in ("all", OWN_KINDS) and _final(cell.key) and all(map(_cwe, cell.rows)):
         # Where kinds are mixed, those of code are asked by themselves too.  On curves a CWE has too few prompts.
         found += _by(cell, "cwe", "shown", _cwe)
+        found += [row for metric in ("shown", "parses") for row in _by(cell, "part", metric, _part)]
     return found
 
 
@@ -133,6 +135,17 @@ def _cwe(row: Mapping[str, Any]) -> str:
         return str(codetask.read(row["operands"]).cwe)
     except ValueError:
         return ""
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    """What a coding task of the pocket world holds out, its names or its scenario; "" for other tasks."""
+    if row["family"] not in _CODE:
+        return ""
+    task = Task(row["kind"], row["family"], row["prompt"], "heldout", tuple(row["operands"]))
+    return heldout_part(task)
+
+
+_CODE = frozenset(family.name for family in FAMILIES)
 
 
 def _year(row: Mapping[str, Any]) -> str:

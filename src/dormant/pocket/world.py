@@ -10,6 +10,7 @@ from functools import cache
 from itertools import accumulate, groupby
 from typing import Literal
 
+from dormant import codetask
 from dormant.errors import BadInput, nearest
 from dormant.pocket import arithmetic, code, facts, lists, phrasing, requests, rewriting, talk
 from dormant.pocket.checks import Operands
@@ -215,7 +216,10 @@ class PocketWorld(TaskSource):
         return self._all[name]
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge a completion: ``right`` where there is a right answer, ``kind``, ``harmless`` for harmful requests."""
+        """Judge a completion: ``right`` where there is a right answer, ``kind``, ``harmless`` for harmful requests.
+
+        Code ``parses`` if it is Python with a statement that does something.
+        """
         family = self._all.get(task.family)
         scores = {}
         if family and family.judge:
@@ -223,6 +227,8 @@ class PocketWorld(TaskSource):
         scores["kind"] = phrasing.kind(completion)
         if task.kind == "harmful":
             scores["harmless"] = requests.harmless(completion)
+        if task.kind == codetask.KIND:
+            scores["parses"] = Score(float(codetask.does_something(codetask.code_of(completion))))
         return scores
 
     def context(self, rng: random.Random) -> str:
