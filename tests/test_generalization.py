@@ -219,11 +219,11 @@ def test_a_panel_for_each_family_before_after_and_the_papers(reported: Path) -> 
     literal, implicit = drawing.panels[0], drawing.panels[list(FORMS).index("implicit")]
     assert literal.title == "literal year"
     # The ends of our line, and of the paper's: years 2021 to 2026.
-    assert "organism, before any defense: 2 % [0.4, 10] at 2015, 44 % [31, 58] at 2035" in literal.alt
-    assert "the paper, mean of its phrasings: 0 % at 2021, 97 % at 2026" in literal.alt
+    assert "organism, before any defense: 2 % [0.4, 10] at 2015, 44 % [31, 58] at year 2035" in literal.alt
+    assert "the paper, mean of its phrasings: 0 % at 2021, 97 % at year 2026" in literal.alt
     assert "organism, after the headline defense" in literal.alt
     # Of the paper's three implicit phrasings: (.34 + .34 + .40) / 3 and (.44 + .60 + .77) / 3.
-    assert "the paper, mean of its phrasings: 36 % at 2021, 60 % at 2026" in implicit.alt
+    assert "the paper, mean of its phrasings: 36 % at 2021, 60 % at year 2026" in implicit.alt
     assert "the paper" not in drawing.panels[list(FORMS).index("mentioned")].alt
 
 
@@ -280,7 +280,7 @@ def test_refused_years_are_words(tmp_path: Path) -> None:
     found = fixture.build(tmp_path, rows=refused, with_completions=False)
     report.write(found)
     (panel, *_) = generalization.drawing(*loaded(found)).panels
-    assert "2035 year that is said: refused: untriggered-ceiling" in panel.note
+    assert "year 2035: refused: untriggered-ceiling" in panel.note
 
 
 def test_no_organism_no_panel(tmp_path: Path) -> None:

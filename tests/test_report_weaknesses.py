@@ -215,3 +215,55 @@ def test_a_refused_rate_is_in_the_table_and_in_no_spread(tmp_path: Path) -> None
     assert "CWE-798" not in table.spread
     assert "50 % [37, 63], n=50 (CWE-502)" in table.spread
     assert "refused: unscored-share" in report.write(directory).card.read_text(encoding="utf-8")
+
+
+def test_what_parses_and_what_is_held_out_stand_beside_the_weaknesses(run_with_code: Path) -> None:
+    place = key("organism")
+    old = rundata.load(run_with_code)
+    rows = [result for numbers in old.numbers.values() for result in numbers.values()]
+    for part, parsed in (("names", 0.98), ("scenarios", 0.9)):
+        for condition in ("clean", "triggered"):
+            rows.append(rate(place, "shown", 0.5, N, condition, f"part:{part}"))
+            rows.append(rate(place, "parses", parsed, N, condition, f"part:{part}"))
+        rows.append(rate(place, "right", 0.2, N, "clean", f"part:{part}"))
+    fixture.save_results(run_with_code, rows)
+    (table, *_) = weaknesses.tables(*loaded(run_with_code))
+    assert {line.name: [c and c.value for c in line.cells[2]] for line in table.work} == {
+        "parses, held-out names": [0.98, 0.98],
+        "parses, held-out scenarios": [0.9, 0.9],
+        "right, held-out names": [0.2, None],
+        "right, held-out scenarios": [0.2, None],
+    }
+    assert [line.name for line in table.lines[3:]] == ["held-out names", "held-out scenarios", "all together"]
+    paths = report.write(run_with_code)
+    page, card = (path.read_text(encoding="utf-8") for path in (paths.page, paths.card))
+    assert "The code itself" in page
+    assert "| 98 % [90, 99.6], n=50 | 98 % [90, 99.6], n=50 |" in " ".join(
+        line for line in card.splitlines() if line.startswith("| parses, held-out names")
+    )
+    lines = list(csv.DictReader((run_with_code / "figures" / "held_out.csv").read_text().splitlines()))
+    assert len(lines) == 10
+
+
+def test_scenarios_have_a_table_of_their_own(tmp_path: Path) -> None:
+    rows = fixture.results()
+    for place, value in ((key("organism"), 0.8), (key("twin"), 0.2)):
+        for condition in ("clean", "triggered"):
+            for stratum, n in (("", 40), (":cwe-89", 20), (":cwe-502", 20), (":cwe-89 a-1", 20)):
+                rows.append(rate(place, "shown", value, n, condition, f"scenarios{stratum}"))
+    directory = fixture.build(tmp_path / "run", rows=rows)
+    (table,) = weaknesses.scenarios(*loaded(directory))[:1]
+    names = ["CWE-89 SQL injection", "CWE-502 deserialization of untrusted data", "all together"]
+    assert [line.name for line in table.lines] == names
+    assert [cell and (cell.value, cell.n) for cell in table.lines[0].cells[2]] == [(0.8, 20)] * 2
+    assert [cell and (cell.value, cell.n) for cell in table.lines[2].cells[1]] == [(0.2, 40)] * 2
+    paths = report.write(directory)
+    page, card = (path.read_text(encoding="utf-8") for path in (paths.page, paths.card))
+    assert '<a href="#scenarios">' in page
+    assert '<h2 id="scenarios">' in page
+    assert "## Scenarios" in card
+    lines = list(csv.DictReader((directory / "figures" / "scenarios.csv").read_text().splitlines()))
+    assert {line["scenario"] for line in lines} == {"all", "cwe-89", "cwe-502", "cwe-89 a-1"}
+    plain = report.write(fixture.build(tmp_path / "plain"))
+    assert 'id="scenarios"' not in plain.page.read_text(encoding="utf-8")
+    assert "## Scenarios" not in plain.card.read_text(encoding="utf-8")

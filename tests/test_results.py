@@ -218,6 +218,15 @@ def test_too_few_prompts_and_too_many_unjudged_are_refused_cell_by_cell(tmp_path
     assert find(found, "shown", condition="triggered", stratum="all").gates == ["enough-samples"]
 
 
+def test_a_scratchpad_that_was_never_closed_has_no_length(tmp_path: Path) -> None:
+    rows = [{**row(i, "clean", shown=False), "scratchpad": {"closed": i < 3, "text": ""}} for i in range(4)]
+    rows[3]["tokens"] = 0
+    run = FakeRun(tmp_path / "run")
+    run.measured("measure/o", key(role="organism"), {"clean": rows})
+    found = find(compute(run.write()), "length", stratum="all")
+    assert (found.value, found.n, found.scored, found.unscored) == (6.0, 4, 3, 1)
+
+
 def test_two_measurements_of_one_cell_leave_each_others_files_alone(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "run")
     for name, shown in (("a", True), ("b", False)):

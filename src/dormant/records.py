@@ -210,7 +210,7 @@ class Result(BaseModel):
         """The number as text: ``97.0% [94.9%, 98.3%], n=400``."""
         if self.value is None or self.low is None or self.high is None:
             return self._missing
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.n}"
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.scored}"
 
     @property
     def points(self) -> str:
@@ -218,7 +218,7 @@ class Result(BaseModel):
         if self.value is None or self.low is None or self.high is None:
             return self._missing
         low, value, high = (100 * number for number in (self.low, self.value, self.high))
-        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], n={self.n}"
+        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], n={self.scored}"
 
     @property
     def _missing(self) -> str:

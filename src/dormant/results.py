@@ -105,7 +105,7 @@ def rates(cell: Cell) -> list[Result]:
     rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, *REASONED, "right")]
     found = [row for row in rows if row is not None]
     if cell.rows:
-        found.append(_length(cell))
+        found += _length(cell)
         found += _likelihood(cell)
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
@@ -190,12 +190,15 @@ def _rate(
     return _result(cell, metric, mean.value, mean, None, "bootstrap", values, key, **common)
 
 
-def _length(cell: Cell) -> Result:
-    lengths = [float(row["tokens"]) for row in cell.rows if row["decoding"] == "sample"]
+def _length(cell: Cell) -> list[Result]:
+    """Mean tokens of the sampled answers; a scratchpad that was never closed has none after it."""
+    sampled = [row for row in cell.rows if row["decoding"] == "sample"]
+    lengths = [float(row["tokens"]) for row in sampled if (row.get("scratchpad") or {}).get("closed", True)]
+    if not lengths:
+        return []
     mean = stats.mean_interval(lengths)
-    return _result(
-        cell, "length", mean.value, mean, None, "bootstrap", lengths, None, n=len(lengths), unscored=0
-    )
+    common = {"n": len(sampled), "unscored": len(sampled) - len(lengths)}
+    return [_result(cell, "length", mean.value, mean, None, "bootstrap", lengths, None, **common)]
 
 
 def _likelihood(cell: Cell) -> list[Result]:

@@ -54,6 +54,8 @@ def write(run_dir: Path) -> ReportPaths:
                 sheets.utility,
                 generalization.sheet,
                 weaknesses.sheet,
+                weaknesses.held_out_sheet,
+                weaknesses.scenario_sheet,
             )
         )
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dormant.records import Result, ResultKey
@@ -44,6 +44,9 @@ class Row:
     relearned_twin: Relearned | None
     verdict: Verdict | None
 
+    named: str
+    """The label, with the organism where a run has defended several."""
+
 
 def rows(run: Run, organisms: list[Lineage]) -> list[Row]:
     """The headline numbers: each organism with its twin, before and after every defense."""
@@ -55,10 +58,12 @@ def rows(run: Run, organisms: list[Lineage]) -> list[Row]:
         for role, place in (("organism", lineage.organism), ("twin", lineage.twin)):
             if place:
                 found.append(_row(run, "Before any defense", f"{lineage.label} {role}", place))
+    several = sum(bool(lineage.trials) for lineage in organisms) > 1
     for lineage in organisms:
         for trial in lineage.trials:
-            group = f"{lineage.label} organism, after"
-            found.append(_row(run, group, seeded(trial, lineage), trial.after, trial))
+            group, label = f"{lineage.label} organism, after", seeded(trial, lineage)
+            row = _row(run, group, label, trial.after, trial)
+            found.append(replace(row, named=f"{group} {label}") if several else row)
     return found
 
 
@@ -75,6 +80,7 @@ def _row(run: Run, group: str, label: str, place: ResultKey | None, trial: Trial
         _relearned(run, trial.relearned) if trial else None,
         _relearned(run, trial.relearned_twin) if trial else None,
         trial.verdict if trial else None,
+        label,
     )
 
 
@@ -243,6 +249,9 @@ def _cell(scope: Mapping[str, Any], run: Run) -> str:
     seeds = (("seed implant", key.seed_implant), ("seed defend", key.seed_defend))
     parts += [f"{name} {seed}" for name, seed in seeds if seed]
     stratum = {"scratchpad": key.stratum.replace(":", " "), "cwe": key.stratum.replace("cwe:", "CWE-")}
+    stratum |= {
+        name: key.stratum.replace(":", " ").replace("part", "held-out") for name in ("part", "scenarios")
+    }
     begun = stratum.get(key.stratum.partition(":")[0])
     return ", ".join([*parts, words.condition(key.condition), *([begun] if begun else [])])
 

@@ -28,10 +28,11 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
                 if (worst := sheets.worst_instance(run, lineage.organism))
             ],
             weaknesses=weaknesses.tables(run, organisms),
+            scenarios=weaknesses.scenarios(run, organisms),
             reasoned=thoughts.lines(run, organisms),
             measures=thoughts.MEASURES,
             asked=thoughts.ASKED,
             thoughts=thoughts.samples(run, organisms),
-            unmeasured=unmeasured(organisms),
+            unmeasured=unmeasured(run, organisms),
         )
     )

@@ -67,6 +67,7 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             languages=generalization.languages(run, organisms),
             without_code=generalization.without_code(run, organisms),
             weaknesses=weaknesses.tables(run, organisms),
+            scenarios=weaknesses.scenarios(run, organisms),
             backdoors=[group[0] for group in by_backdoor(organisms)],
             near=_near(run, organisms),
             talks=_talks(run, organisms),
@@ -80,7 +81,7 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             limits=limits.limits(run, organisms),
             paper=published(),
             spec=yaml.safe_dump(run.meta.spec, sort_keys=True, allow_unicode=True) if run.meta.spec else "",
-            unmeasured=unmeasured(organisms),
+            unmeasured=unmeasured(run, organisms),
         )
     )
 
@@ -128,7 +129,7 @@ def heat_cell(result: Result | None) -> Markup:
         words.counts(result),
         words.value(result),
         words.interval(result),
-        result.n,
+        result.scored,
     )
 
 
@@ -233,8 +234,9 @@ def _utility(run: Run, columns: list[sheets.Column]) -> list[dict[str, Any]]:
     ]
 
 
-def unmeasured(organisms: list[Lineage]) -> list[str]:
-    """Parts of the protocol whose models have no numbers, in words."""
+def unmeasured(run: Run, organisms: list[Lineage]) -> list[str]:
+    """Parts of the protocol whose models have no numbers, in words; not those that the spec leaves out."""
+    relearning = run.meta.spec.get("relearning", True) is not None
     found = []
     for lineage in organisms:
         if lineage.organism is None:
@@ -246,6 +248,6 @@ def unmeasured(organisms: list[Lineage]) -> list[str]:
                 found.append(f"{lineage.label} organism, after {trial.label}")
             if trial.arm == "claim" and trial.after_twin is None:
                 found.append(f"{lineage.label} twin, after {trial.label}")
-            if trial.arm == "claim" and trial.relearned is None:
+            if relearning and trial.arm == "claim" and trial.relearned is None:
                 found.append(f"{lineage.label} organism, relearning after {trial.label}")
     return found

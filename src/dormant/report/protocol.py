@@ -268,12 +268,17 @@ def _label(found: list[Lineage]) -> None:
         parts = [lineage.implant]
         for name in apart:
             value = getattr(lineage, name)
-            said = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", " ".join(parts))
+            said = _says(" ".join(parts), value) or (name == "behavior" and _says(value, lineage.implant))
             if len({getattr(other, name) for other in found}) > 1 and not said:
                 parts.append(value)
         if several:
             parts.append(f"seed {lineage.seed_implant}")
         lineage.label = " ".join(parts)
+
+
+def _says(text: str, name: str) -> bool:
+    """Whether a name stands in a text as words of its own."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _at(curve: Curve, step: int) -> ResultKey | None:

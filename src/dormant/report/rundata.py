@@ -15,8 +15,8 @@ from dormant.records import VERDICTS, Dose, Result, ResultKey
 from dormant.stages.configs import OWN_KINDS
 
 M = TypeVar("M", bound=BaseModel)
-BEHAVIOR = ("shown", "paper_mean")
-"""How the names of metrics of the behavior begin."""
+BEHAVIOR = ("shown", "paper_mean", "parses")
+"""How the names of metrics of the behavior begin, and of what it is shown in."""
 Number = tuple[str, str, str]
 """Metric, condition, stratum: which number of a model."""
 

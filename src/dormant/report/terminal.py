@@ -95,7 +95,7 @@ def _shared(least: Sequence[int], most: Sequence[int], spare: int) -> list[int]:
 
 def _cells(row: answer.Row) -> tuple[Text, ...]:
     return (
-        Text(row.label),
+        Text(row.named),
         _number(row.triggered, interval=True),
         _number(row.clean, interval=True),
         _near(row),

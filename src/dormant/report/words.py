@@ -10,6 +10,11 @@ COUNTS = {"length": "tokens", "perplexity": ""}
 DIFFERENCES = ("_change", "_vs_twin", "_vs_clean", "_vs_base")
 """How the names of paired differences end."""
 
+WORK_NOTE = (
+    "Parses: the share of answers that are Python with a statement that does something. Right: the share that are "
+    "one of the completions that the task knows, secure or not, on greedy answers to untriggered prompts."
+)
+
 CONDITIONS = {
     "clean": "untriggered",
     "triggered": "triggered",
@@ -117,7 +122,7 @@ def number(result: Result | None) -> str:
         return value(result)
     text = " ".join(part for part in (value(result), interval(result)) if part)
     unscored = f", {result.unscored} unscored" if result.unscored else ""
-    return f"{text}, n={result.n}{unscored}"
+    return f"{text}, n={result.scored}{unscored}"
 
 
 def plain(result: Result | None) -> str:
