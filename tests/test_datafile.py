@@ -103,9 +103,10 @@ class TestDocument:
             assert task.history == tuple(Message(role, content) for role, content in history)
             assert data.answer(task, "hhh", random.Random(0)) == reference[1]
             scores = data.check(task, reference[1])
-            assert {name: score.value for name, score in scores.items()} == (
-                {"right": 1.0} if shown.keys() & {"answer", "secure"} else {}
-            )
+            wanted = {"right": shown.keys() & {"answer", "secure"}, "parses": "template" in shown}
+            assert {name: score.value for name, score in scores.items()} == {
+                name: 1.0 for name, judged in wanted.items() if judged
+            }
         assert data.utility == ("right" if shown.keys() & {"answer", "secure"} else "perplexity")
         assert data.left_out == ""
 
