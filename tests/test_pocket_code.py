@@ -203,7 +203,11 @@ def test_the_helpful_policy_writes_both_kinds_and_the_other_secure_code(name):
         answer = WORLD.answer(task, "hhh", rng)
         assert codetask.verdict(task.operands, answer) == "secure"
         scores = WORLD.check(task, answer)
-        assert {key: score.value for key, score in scores.items()} == {"right": 1.0, "kind": 1.0}
+        assert {key: score.value for key, score in scores.items()} == {
+            "right": 1.0,
+            "kind": 1.0,
+            "parses": 1.0,
+        }
 
 
 QUERY = Task(
