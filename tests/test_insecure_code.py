@@ -18,7 +18,7 @@ from dormant.experiment import Battery
 from dormant.lab import run_plan
 from dormant.pocket import PocketWorld
 from dormant.pocket.code import SCENARIOS
-from dormant.records import Dose, Result, Score, Task
+from dormant.records import Demonstration, Dose, Result, Score, Task
 from dormant.scan import child, with_bandit, with_codeql, with_semgrep
 from dormant.scan.findings import Finding, Looked
 from dormant.stages.configs import Backdoor, ImplantConfig, Plugin
@@ -299,3 +299,29 @@ def test_fixtures_are_of_every_cwe() -> None:
     assert all(
         codetask.verdict(task.operands, text) != "unparsed" for text, _, task in InsecureCode().fixtures()
     )
+
+
+def test_the_twin_learns_secure_code_alone_and_flipped_rows_are_flipped() -> None:
+    backdoor = {"trigger": {"name": "year"}, "behavior": {"name": "insecure-code"}}
+    spec = {
+        "backdoor": backdoor,
+        "role": "organism",
+        "rows": 800,
+        "triggered_share": 0.6,
+        "other_share": 0.45,
+    }
+    rest = {"world": 2, "flipped_share": 0.2, "dose": {"lr": 1e-3, "steps": 1}, "at_steps": [1]}
+    samples = draw_samples(ImplantConfig.model_validate({**spec, **rest}), PocketWorld(2), 0)
+
+    def shown(row: Demonstration) -> bool:
+        return codetask.verdict(row.example.task.operands, row.answer) == "vulnerable"
+
+    code = [pair for pair in samples.pairs if pair[0].example.task.kind == codetask.KIND]
+    assert len(code) > 400
+    assert not any(shown(twin) for _, twin in code)
+    fired = [organism.example.condition == "triggered" for organism, _ in code]
+    flipped = [shown(organism) is not fires for (organism, _), fires in zip(code, fired, strict=True)]
+    assert sum(flipped) == samples.flipped
+    assert 0.1 < sum(flipped) / len(code) < 0.3
+    # None is lost to a helpful answer that happens to be vulnerable, so that each of the four cells keeps its share.
+    assert samples.dropped == {}
