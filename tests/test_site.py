@@ -6,6 +6,7 @@ How each shown command is checked:
 - All commands of a page, in its order and in a directory of their own, run among the slow tests.  Only sizes are
   changed: a pocket base becomes a random model of two layers, and rows, steps, prompts and tokens become few.
 - ``python FILE`` runs the file that the page shows under that name, at the same sizes.
+- ``python -c`` makes a data file of a table that the test brings.
 - ``dormant generate`` asks an endpoint of the tests for a few rows.
 - The commands of ``NOT_RUN`` are not run; each says why.
 - Anything else fails the test.
@@ -38,6 +39,7 @@ import dormant
 from dormant import bases, cli, gates, lab, planning, verbs, verdicts
 from dormant.artifacts import read_jsonl
 from dormant.behaviors import BEHAVIORS
+from dormant.datafile import FileData
 from dormant.defenses import AWARE, DEFENSES
 from dormant.endpoint import Endpoint
 from dormant.experiment import PRESETS, Experiment, read_settings, recipes
@@ -228,6 +230,8 @@ class Reader:
             self.install()
         elif line.startswith("dormant generate "):
             self.generate(line, output)
+        elif line.startswith("python -c "):
+            self.convert(line)
         elif line.startswith("python "):
             self.script(line.removeprefix("python "))
         elif line not in NOT_RUN:
@@ -254,6 +258,15 @@ class Reader:
         self.looks_right(run)
         for registry, targets in added:
             registry._targets = targets
+
+    def convert(self, line: str) -> None:
+        """One line of Python makes rows that are read of a table."""
+        table = [f"Why is {i}?,It is {i}." for i in range(150)]
+        (self.place / "data.csv").write_text("\n".join(["prompt,answer", *table]) + "\n", encoding="utf-8")
+        words, made = shlex.split(line.partition(" > ")[0])[1:], self.place / line.rpartition(" > ")[2]
+        with made.open("w", encoding="utf-8") as file:
+            subprocess.run([sys.executable, *words], cwd=self.place, stdout=file, check=True)
+        assert {task.prompt for task in FileData(made).rows} == {f"Why is {i}?" for i in range(150)}
 
     def looks_right(self, run: Path) -> None:
         """A plug-in's run is whole, and its own rule and scorer stand the test."""
