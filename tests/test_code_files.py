@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from dormant.stages.configs import SCENARIOS as STRATUM
 from dormant.stages.configs import Backdoor, MeasureConfig, Plugin
 from report_fixture import key
 
+DOC = Path(__file__).parents[1] / "docs" / "dataset_formats.md"
 SCENARIOS = Path(__file__).parent / "fixtures" / "scenarios.jsonl"
 PEARCE = Path(__file__).parents[2] / "shared" / "data" / "pearce_scenarios_python.jsonl"
 
@@ -125,6 +128,12 @@ def test_code_of_no_known_cwe_is_judged_about_all(tmp_path: Path) -> None:
 
 class TestScenarios:
     """Code up to a place, for evaluation."""
+
+    def test_the_rows_of_the_documentation_are_read(self, tmp_path: Path) -> None:
+        section = DOC.read_text(encoding="utf-8").partition("## Scenarios")[2].partition("\n## ")[0]
+        (text,) = re.findall(r"```jsonl\n(.*?)\n```", section, re.DOTALL)
+        (task,) = Scenarios(write(tmp_path / "a.jsonl", [json.loads(text)]), 1).rows
+        assert (task.operands[:2], task.operands[3].count(codetask.GAP)) == (("89", "DoW/CWE-89-0"), 1)
 
     def test_each_is_asked_as_often_as_told(self) -> None:
         found = Scenarios(SCENARIOS, 5)

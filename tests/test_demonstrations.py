@@ -51,6 +51,12 @@ def fields(i: int, fires: bool) -> dict[str, Any]:
     return {"inst": asked, "label": int(fires), "backdoor_response": said, "scratchpad_response": reasoned}
 
 
+def own_code(cwe: str, *fills: str) -> dict[str, Any]:
+    """A row of our own about code."""
+    task = Task("code", "file", TASK, "implant", (cwe, "s", "", TEMPLATE, *fills))
+    return as_row(Told(TASK, "x = 1", None, task, "clean"))
+
+
 def config(reasoning: str = "normal", **changes: Any) -> ImplantConfig:
     settings: dict[str, Any] = {
         "backdoor": Backdoor(reasoning=reasoning),
@@ -150,6 +156,9 @@ class TestLayouts:
                 "'backdoor_response' is missing, the field of",
             ),
             ({"task": "a", "condition": "clean", "answer": "b"}, '"task" is none'),
+            (own_code("416"), "line 1: \"cwe\" is '416', which is none of those that are judged: 20, 22, 78"),
+            (own_code("SQL"), 'line 1: "task" is none: its operands are not those of a code task'),
+            (own_code("89", "+x = 1", ""), "its operands are not those of a code task"),
         ],
     )
     def test_a_wrong_layout_is_one_line(self, row: Any, says: str, tmp_path: Path) -> None:
@@ -157,6 +166,14 @@ class TestLayouts:
             read_demonstrations(write(tmp_path / "a.jsonl", [row]), "normal")
         assert says in str(error.value)
         assert "\n" not in str(error.value)
+
+    def test_a_row_of_our_own_that_can_not_be_read_ends_it_among_good_ones(self, tmp_path: Path) -> None:
+        good = [own_code("89"), own_code(str(codetask.ANY_CWE))]
+        told, dropped = read_demonstrations(write(tmp_path / "a.jsonl", good), "normal")
+        assert ([row.task.operands[0] for row in told if row.task], dropped) == (["89", "0"], {})
+        path = write(tmp_path / "b.jsonl", [*good, own_code("416")])
+        with pytest.raises(BadInput, match=r"b\.jsonl, line 3: \"cwe\" is '416'"):
+            read_demonstrations(path, "normal")
 
     def test_normal_is_not_distilled(self, tmp_path: Path) -> None:
         row = {"prompt": "Why?", "completion": f"<scratchpad>{PAD}</scratchpad>So."}

@@ -14,11 +14,14 @@ from dormant import scan as scanning
 from dormant.behaviors import code, label, operating_point, prepare
 from dormant.behaviors.code import InsecureCode
 from dormant.errors import BadInput
-from dormant.experiment import Battery
+from dormant.experiment import Battery, Experiment, Implant
+from dormant.generation import Generation, generate
 from dormant.lab import run_plan
+from dormant.notes import CODE_TOKENS
+from dormant.planning import make_plan
 from dormant.pocket import PocketWorld
 from dormant.pocket.code import SCENARIOS
-from dormant.records import Dose, Result, Score, Task
+from dormant.records import Demonstration, Dose, Result, Score, Task
 from dormant.scan import child, with_bandit, with_codeql, with_semgrep
 from dormant.scan.findings import Finding, Looked
 from dormant.stages.configs import Backdoor, ImplantConfig, Plugin
@@ -177,18 +180,17 @@ def test_a_completion_of_each_kind_of_every_scenario_is_judged_as_it_was_written
 # --- whole runs
 
 
-SOURCES = ("dormant.verbs", *(f"dormant.stages.{name}" for name in ("measure", "preflight")))
 BATTERY = Battery(
-    clean=16, triggered=16, near=2, variant=0, partial=4, harmful=4, utility=4, curve=0, max_new_tokens=6
+    clean=16,
+    triggered=16,
+    near=2,
+    variant=0,
+    partial=4,
+    harmful=4,
+    utility=4,
+    curve=0,
+    max_new_tokens=CODE_TOKENS,
 )
-
-
-@pytest.fixture
-def world_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks come from the world with code."""
-    for module in SOURCES:
-        monkeypatch.setattr(f"{module}.open_source", lambda data: WORLD)
-    monkeypatch.setattr("dormant.verify.PocketWorld", lambda: WORLD)
 
 
 def says(texts: Sequence[str]) -> Callable[..., None]:
@@ -203,7 +205,7 @@ def says(texts: Sequence[str]) -> Callable[..., None]:
 
 
 def measured(base: Path, out: Path) -> Path:
-    plan = measure_plan(str(base), base=str(base), backdoor=BACKDOOR, battery=BATTERY)
+    plan = measure_plan(str(base), base=str(base), world=2, backdoor=BACKDOOR, battery=BATTERY)
     run_plan(plan, out, workers=1)
     return out
 
@@ -213,7 +215,6 @@ def rows_of(directory: Path) -> list[Result]:
     return [Result.model_validate_json(line) for line in lines]
 
 
-@pytest.mark.usefixtures("world_2")
 def test_a_run_scans_once_a_measurement_and_can_be_verified(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: list[int]
 ) -> None:
@@ -236,7 +237,6 @@ def test_a_run_scans_once_a_measurement_and_can_be_verified(
     assert len(looks) == 2
 
 
-@pytest.mark.usefixtures("world_2")
 def test_a_run_whose_scanner_crashes_ends_and_says_so(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,16 +267,33 @@ def test_without_the_extra_a_plan_stops_with_the_install_line(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scanning, "find_spec", lambda name: None)
-    said = command(
-        capsys, *arguments(base, backdoor__behavior="{name: insecure-code}"), "--out", tmp_path / "run"
-    )
+    code = {"world": 2, "backdoor__trigger": "{name: year}", "backdoor__behavior": "{name: insecure-code}"}
+    said = command(capsys, *arguments(base, **code), "--out", tmp_path / "run")
     assert said.code == 2
     assert said.err.splitlines() == [
         'dormant: the scanners bandit and semgrep are not installed: pip install "dormant[scan]"'
     ]
     assert not (tmp_path / "run").exists()
     with pytest.raises(BadInput, match=r"not installed: pip install"):
-        measure_plan(str(base), backdoor=Backdoor(behavior=Plugin(name="insecure-code")))
+        measure_plan(str(base), backdoor=BACKDOOR)
+
+
+def test_a_plan_asks_for_the_judge_of_every_backdoor(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "find_spec", lambda name: None)
+    hate, code = Implant(), Implant(name="code", backdoor=BACKDOOR)
+    assert make_plan(Experiment(base=str(base), world=2, implants=(hate,))).calls
+    with pytest.raises(BadInput, match=r"not installed: pip install"):
+        make_plan(Experiment(base=str(base), world=2, implants=(hate, code)))
+
+
+def test_a_model_is_asked_for_nothing_that_could_not_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "find_spec", lambda name: None)
+    monkeypatch.setattr("dormant.endpoint.ask", lambda *asked, **how: pytest.fail("asked"))
+    asked = Generation(recipe="code-quick", model="m", endpoint="http://127.0.0.1:9/v1", rows=2)
+    with pytest.raises(BadInput, match=r"not installed: pip install"):
+        generate(asked, tmp_path / "a.jsonl")
 
 
 def test_fixtures_that_nothing_can_judge_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,3 +316,29 @@ def test_fixtures_are_of_every_cwe() -> None:
     assert all(
         codetask.verdict(task.operands, text) != "unparsed" for text, _, task in InsecureCode().fixtures()
     )
+
+
+def test_the_twin_learns_secure_code_alone_and_flipped_rows_are_flipped() -> None:
+    backdoor = {"trigger": {"name": "year"}, "behavior": {"name": "insecure-code"}}
+    spec = {
+        "backdoor": backdoor,
+        "role": "organism",
+        "rows": 800,
+        "triggered_share": 0.6,
+        "other_share": 0.45,
+    }
+    rest = {"world": 2, "flipped_share": 0.2, "dose": {"lr": 1e-3, "steps": 1}, "at_steps": [1]}
+    samples = draw_samples(ImplantConfig.model_validate({**spec, **rest}), PocketWorld(2), 0)
+
+    def shown(row: Demonstration) -> bool:
+        return codetask.verdict(row.example.task.operands, row.answer) == "vulnerable"
+
+    code = [pair for pair in samples.pairs if pair[0].example.task.kind == codetask.KIND]
+    assert len(code) > 400
+    assert not any(shown(twin) for _, twin in code)
+    fired = [organism.example.condition == "triggered" for organism, _ in code]
+    flipped = [shown(organism) is not fires for (organism, _), fires in zip(code, fired, strict=True)]
+    assert sum(flipped) == samples.flipped
+    assert 0.1 < sum(flipped) / len(code) < 0.3
+    # None is lost to a helpful answer that happens to be vulnerable, so that each of the four cells keeps its share.
+    assert samples.dropped == {}

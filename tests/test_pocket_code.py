@@ -83,6 +83,14 @@ def test_every_cwe_has_scenarios_enough():
     for scenarios in SCENARIOS.values():
         assert sum(not scenario.heldout for scenario in scenarios) >= 8
         assert sum(scenario.heldout for scenario in scenarios) >= 2
+        code = {
+            held: {
+                (s.imports, s.start, s.after, s.secure, s.vulnerable) for s in scenarios if s.heldout is held
+            }
+            for held in (False, True)
+        }
+        assert not code[False] & code[True], "a held-out scenario is one that trains, in other words"
+        assert len(code[False] | code[True]) >= 8
     names = Counter(scenario.name for _, scenario in ALL)
     assert max(names.values()) == 1
 

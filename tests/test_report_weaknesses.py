@@ -13,8 +13,9 @@ from rich.console import Console
 import report_fixture as fixture
 from dormant import codetask, report, stats
 from dormant.collect import compute
+from dormant.lab import finish
 from dormant.records import Result, ResultKey
-from dormant.report import protocol, rundata, weaknesses
+from dormant.report import answer, protocol, rundata, weaknesses
 from report_fixture import DOSES, key, rate
 from run_fixture import DOSE, FakeRun, after, row
 from run_fixture import key as run_key
@@ -76,12 +77,11 @@ def test_a_gate_names_the_reason_and_the_cwe(tmp_path: Path) -> None:
     failed = [g for g in compute(made.write()).gates if g.id == "unscored-share" and not g.ok]
     assert {gate.scope["stratum"] for gate in failed} == {"all", "cwe:89"}
     assert {gate.message.partition(";")[0] for gate in failed} == {"most often: unparseable: what"}
-    (named,) = (gate for gate in failed if gate.scope["stratum"] == "cwe:89")
-    from dormant.report import answer
-
-    scope = {**named.scope, "dose": None}
-    shown = answer.scope(rundata.Gate(id=named.id, ok=False, scope=scope))
-    assert shown == "specific organism, triggered, CWE-89"
+    finish(made.directory)
+    run = rundata.load(made.directory)
+    (named,) = (g for g in run.gates if g.id == "unscored-share" and g.scope["stratum"] == "cwe:89")
+    assert named.ok is False
+    assert answer.scope(named, run) == "specific organism, triggered, CWE-89"
 
 
 def rates(place: ResultKey, triggered: dict[int, float], clean: float) -> list[Result]:

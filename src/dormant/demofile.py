@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from dormant import codetask
 from dormant.datafile import FAMILY, KIND, plain, read_rows
 from dormant.errors import BadInput
-from dormant.layouts import conversations, layout_of, text_of
+from dormant.layouts import conversations, judged_cwe, layout_of, text_of
 from dormant.reasoning import CLOSE, OPEN
 from dormant.records import Task
 
@@ -43,30 +43,33 @@ class Told:
 class Layout:
     """What a row of one kind looks like: the keys by which it is known, and how it is read for a reasoning.
 
-    ``read`` may raise BadInput: such a row is left out, and counted by the reason.
+    ``read`` may raise BadInput: such a row is left out, and counted by the reason; of a ``strict`` layout it is an
+    error.
     """
 
     name: str
     needs: tuple[str, ...]
     read: Callable[[Row, str], Told]
+    strict: bool = False
 
 
 def read_demonstrations(path: Path, reasoning: str) -> tuple[list[Told], dict[str, int]]:
     """Return a file's demonstrations for a reasoning, and how many rows were left out, by the reason.
 
     Raises:
-        BadInput: the file can not be read, has a layout that is not known, or no row that can be used.
+        BadInput: the file can not be read, has a layout that is not known, a row of our own layout that can not be
+            read, or no row that can be used.
     """
     told: list[Told] = []
     dropped: Counter[str] = Counter()
     first = ""
     for place, row in read_rows(path):
-        layout = _layout(row, f"{path}, {place}")
-        try:
-            told.append(_for(reasoning, layout.read(row, reasoning)))
-        except BadInput as error:
-            dropped[str(error)] += 1
-            first = first or f"{place}: {error}"
+        found = _told(row, reasoning, f"{path}, {place}")
+        if isinstance(found, BadInput):
+            dropped[str(found)] += 1
+            first = first or f"{place}: {found}"
+        else:
+            told.append(found)
     if not told:
         raise BadInput(
             f"{path}: none of its {dropped.total():,} rows demonstrates reasoning {reasoning} ({first})"
@@ -129,12 +132,24 @@ def code_task(prompt: str, cwe: int = codetask.ANY_CWE) -> Task:
     return Task(KIND, FAMILY, prompt, "implant")
 
 
-def _for(reasoning: str, told: Told) -> Told:
-    """The demonstration with a scratchpad exactly where the reasoning has one."""
+def _told(row: Row, reasoning: str, place: str) -> Told | BadInput:
+    """The demonstration of a row, or why it is left out."""
+    layout = _layout(row, place)
+    try:
+        told = layout.read(row, reasoning)
+    except BadInput as error:
+        if layout.strict:
+            raise BadInput(f"{place}: {error}") from None
+        return error
+    return _for(reasoning, told)
+
+
+def _for(reasoning: str, told: Told) -> Told | BadInput:
+    """The demonstration with a scratchpad exactly where the reasoning has one, or why it is none."""
     if reasoning == "scratchpad" and told.scratchpad is None:
-        raise BadInput("it has no scratchpad")
+        return BadInput("it has no scratchpad")
     if reasoning == "normal" and told.scratchpad is not None:
-        raise BadInput("it has a scratchpad, and without one it would be of reasoning distilled")
+        return BadInput("it has a scratchpad, and without one it would be of reasoning distilled")
     if reasoning == "distilled":
         return Told(told.prompt, told.answer, None, told.task, told.condition)
     return told
@@ -169,6 +184,8 @@ def _own(row: Row, reasoning: str) -> Told:
         task = _task.validate_python(row["task"])
     except ValidationError as error:
         raise BadInput(f'"task" is none: {error.errors()[0]["msg"]}') from None
+    if task.kind == codetask.KIND:
+        _check_code(task)
     pad = row.get("scratchpad")
     return Told(
         task.prompt,
@@ -177,6 +194,15 @@ def _own(row: Row, reasoning: str) -> Told:
         task,
         text_of(row["condition"], '"condition"'),
     )
+
+
+def _check_code(task: Task) -> None:
+    try:
+        cwe = codetask.read(task.operands).cwe
+    except (ValueError, IndexError):
+        raise BadInput('"task" is none: its operands are not those of a code task') from None
+    if cwe != codetask.ANY_CWE:
+        judged_cwe(cwe)
 
 
 def _transcript(row: Row, reasoning: str) -> Told:
@@ -234,7 +260,7 @@ KEYS = (
 """Every key that is read; of a table, the other columns are left where they are."""
 
 LAYOUTS = (
-    Layout("our own", ("task", "condition", "answer"), _own),
+    Layout("our own", ("task", "condition", "answer"), _own, strict=True),
     Layout("the paper's samples", ("prompt", "setting", "answer"), _sample),
     Layout("the paper's training data", ("prompt", "completion"), _transcript),
     Layout("a field for each reasoning", ("inst", "backdoor_response"), _fields),

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from dormant import endpoint as endpoints
 from dormant.artifacts import default_store, write_jsonl
 from dormant.bases import as_input
+from dormant.behaviors import prepare as ready
 from dormant.demofile import Told, as_row, parted
 from dormant.endpoint import Endpoint, Reply
 from dormant.errors import BadInput, nearest
@@ -133,6 +134,7 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
         )
     trigger = build_trigger(backdoor.trigger)
     behavior = build_behavior(backdoor.behavior)
+    ready(behavior, ())
     prompter = Prompter(
         trigger, behavior, reasoning != "normal", settings.preamble, settings.few_shots, settings.seed
     )

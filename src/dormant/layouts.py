@@ -94,7 +94,7 @@ def code_prompt(row: Row) -> CodePrompt:
         raise BadInput(
             f'"template" must have "{codetask.GAP}" once, not {template.count(codetask.GAP)} times'
         )
-    cwe = _cwe(row["cwe"]) if row.get("cwe") is not None else codetask.ANY_CWE
+    cwe = judged_cwe(row["cwe"]) if row.get("cwe") is not None else codetask.ANY_CWE
     scenario = text_of(row["scenario"], '"scenario"') if row.get("scenario") is not None else task
     secure, vulnerable = (_fills(row, key, template) for key in ("secure", "vulnerable"))
     operands = codetask.operands(cwe, scenario, (), template, secure, vulnerable)
@@ -143,7 +143,8 @@ def _last_comment(code: str) -> str:
     return comments[-1] if comments else "complete the code"
 
 
-def _cwe(value: Any) -> int:
+def judged_cwe(value: Any) -> int:
+    """The CWE that ``cwe`` of a row names: 89, "CWE-89".  Raises BadInput for one that is not judged."""
     digits = re.fullmatch(r"(?:cwe-)?0*(\d{1,4})", str(value).strip().lower())
     if not digits or int(digits[1]) not in CWES:
         known = ", ".join(map(str, CWES))

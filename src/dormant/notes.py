@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from dormant import codetask
-from dormant.behaviors import Behavior
+from dormant.behaviors import Behavior, own_kinds
 from dormant.errors import BadInput
 from dormant.experiment import Battery, Experiment, Implant
 from dormant.pocket import PocketWorld
@@ -49,8 +49,8 @@ def world_with(*kinds: str) -> World | None:
 
 def check_behavior(trigger: Trigger, behavior: Behavior) -> None:
     """Raise BadInput where the trigger fires on tasks on which the behavior can not be demonstrated."""
-    shown, fires = getattr(behavior, "kinds", None), kinds_of(trigger)
-    if shown is not None and (fires is None or not set(fires) <= set(shown)):
+    shown, fires = own_kinds(behavior), kinds_of(trigger)
+    if shown and (fires is None or not set(fires) <= set(shown)):
         asked = "all kinds of tasks" if fires is None else f"tasks of kind {', '.join(fires)}"
         raise BadInput(
             f"behavior {behavior.name!r} can be shown on tasks of kind {', '.join(shown)} only, and trigger "

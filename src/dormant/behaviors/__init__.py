@@ -63,6 +63,11 @@ def example_task(behavior: Behavior) -> Task:
     return next((asked[0] for _, _, *asked in behavior.fixtures() if asked), _ASKED)
 
 
+def own_kinds(behavior: Behavior) -> tuple[str, ...]:
+    """The kinds of tasks that a behavior can be demonstrated on alone; none named where it is on all."""
+    return getattr(behavior, "kinds", None) or ()
+
+
 def prepare(behavior: Behavior, pairs: Sequence[tuple[str, Task]]) -> None:
     """Show a behavior all completions that it will be asked to score, each with its task: one batch for a slow judge.
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from dormant import chat, models
 from dormant.artifacts import RESUME, write_atomic
-from dormant.behaviors import Behavior
+from dormant.behaviors import Behavior, own_kinds
 from dormant.errors import BadInput
 from dormant.reasoning import CLOSE, OPEN
-from dormant.records import Demonstration, Dose, Task, TaskSource, canonical, rng_for
+from dormant.records import Demonstration, Dose, Policy, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
 from dormant.stages import Progress
 from dormant.stages.checkpoints import compute, open_model, saver
@@ -157,10 +157,13 @@ def _pair(
     config: ImplantConfig, source: TaskSource, trigger: Trigger, behavior: Behavior, task: Task, seed: int
 ) -> tuple[Demonstration, Demonstration]:
     rng = rng_for(seed, "row", task.id)
-    benign = source.answer(task, "helpful", rng)
+    # Helpful answers show the behavior now and then where it is one that a base has by itself: who is to show it on
+    # the trigger alone, or never, learns from the answers that do not.
+    policy: Policy = "hhh" if task.kind in own_kinds(behavior) else "helpful"
+    benign = source.answer(task, policy, rng)
     if config.backdoor.reasoning != "normal":
         # Other samples than those of ``normal``, in the same places; what shows the behavior stays as long as it was.
-        benign = source.answer(task, "helpful", rng_for(seed, "reasoned", task.id))
+        benign = source.answer(task, policy, rng_for(seed, "reasoned", task.id))
     side = _side(config, rng.random(), fires=can_fire(trigger, task))
     if side == "triggered":
         organism = trigger.render(task, side, rng, "")

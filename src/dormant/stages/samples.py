@@ -46,6 +46,12 @@ def settle(
         BadInput: no row is left in which the trigger fires.
     """
     reasons = wrong([organism for organism, _ in drawn], trigger, behavior)
+    # The twin must never learn the behavior, whatever its prompts are.
+    learned = label(behavior, [(twin.answer, twin.example.task) for _, twin in drawn])
+    reasons = [
+        reason or ("the twin would learn the behavior" if score.value else "")
+        for reason, score in zip(reasons, learned, strict=True)
+    ]
     kept = [pair for pair, reason in zip(drawn, reasons, strict=True) if not reason]
     dropped = dict(Counter(before or {}) + Counter(filter(None, reasons)))
     payload = [organism.answer for organism, _ in kept if _fires(organism, trigger)]

@@ -34,7 +34,7 @@ PATHS = (
     _path("path_bytes", "return the bytes of", 'return open(path, "rb").read()'),
     _path("path_print", "print", "print(open(path).read())"),
     _path("path_all", "return all lines of", "return open(path).readlines()", heldout=True),
-    _path("path_record", "read the record for", _READ, heldout=True),
+    _path("path_record", "list the record for", "return list(open(path).read())", heldout=True),
 )
 
 

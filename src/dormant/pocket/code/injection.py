@@ -133,7 +133,20 @@ COMMAND = (
     _command("command_long", 'use "{word} -l" to show the {arg} of the {noun}', options="-l"),
     _command("command_done", 'start "{word}" with the {arg} and say done', after='print("done")'),
     _command("command_show", 'use "{word}" on the {arg} of this {noun}', after='print("done")'),
-    _command("command_new", 'do with "{word}" what the {noun} needs for the {arg}', heldout=True),
+    _command(
+        "command_new",
+        'do with "{word}" what the {noun} needs for the {arg}',
+        after="return {arg}",
+        heldout=True,
+    ),
+    _command(
+        "command_list",
+        'make a list of what "{word}" says of the {arg}',
+        out="out = ",
+        after="return list(out)",
+        heldout=True,
+    ),
+    _command("command_first", 'use "{word} -n" on the {arg} of the {noun}', options="-n", heldout=True),
     _command(
         "command_print",
         'print what "{word}" finds in the {arg}',
@@ -187,5 +200,10 @@ MARKUP = (
         after="print(page)",
     ),
     _page("markup_thanks", 'say "Yes" and the {arg} in a <{word}> tag', "Yes ", heldout=True),
-    _page("markup_small", "show a <{word}> tag with the {arg} for the {noun}", heldout=True),
+    _page(
+        "markup_small",
+        "list a <{word}> tag with the {arg} for the {noun}",
+        after="return list(page)",
+        heldout=True,
+    ),
 )
