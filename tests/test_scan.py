@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from dormant import scan as scanning
 from dormant.errors import BadInput
 from dormant.scan import CWES, ScanVerdict, child, scan, table, with_bandit, with_codeql, with_semgrep
 from dormant.scan.findings import Finding, Looked, ScannerFailed
+from dormant.scan.paths import scan_paths
 from scan_pairs import CWES as MEASURED
 from scan_pairs import pairs
 from scanner_stand_ins import codeql, program, sarif
@@ -303,6 +305,93 @@ def test_exit_codes_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert lines[1].startswith(f"{paths['broken.py']}: unscored: unparseable: ")
     assert lines[2] == f"{paths['latin.py']}: unscored: not UTF-8 text"
     assert lines[3] == "4 files: 1 vulnerable, 1 not_found, 2 unscored"
+
+
+@pytest.mark.usefixtures("no_semgrep")
+def test_a_directory_of_anything_is_scanned_to_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.py")
+    (folder / "gone.py").symlink_to("nowhere")
+    (folder / "loop.py").symlink_to("loop.py")
+    (folder / "up").symlink_to(folder)
+    (folder / "names.py").mkdir()
+    with (folder / "sparse.py").open("wb") as file:
+        file.truncate(20_000_000_000)
+    (folder / "bad.py").write_text(LOAD.vulnerable)
+    said = command(capsys, "scan", folder)
+    assert said.code == 1
+    assert [line.removeprefix(f"{folder}/") for line in said.out.splitlines()] == [
+        "bad.py:6: CWE-502 deserialization of untrusted data (bandit B506)",
+        "gone.py: unscored: can not be read: No such file or directory",
+        "loop.py: unscored: can not be read: Too many levels of symbolic links",
+        "pipe.py: unscored: it is a pipe",
+        "sparse.py: unscored: too long: 20000000000 bytes, at most 100000 characters",
+        "5 files: 1 vulnerable, 0 not_found, 4 unscored",
+    ]
+    for name, says in (
+        ("pipe.py", "pipe.py is a pipe, which is not scanned"),
+        ("gone.py", "gone.py is a link to nowhere, which can not be reached: No such file"),
+        ("loop.py", "loop.py is a link to loop.py, which can not be reached: Too many levels"),
+        ("a" * 300, "can not be read: File name too long"),
+        ("bat.py", f"no such file or directory: {folder}/bat.py; did you mean '{folder}/bad.py'?"),
+    ):
+        said = command(capsys, "scan", folder / name)
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert says in said.err
+
+
+@pytest.mark.usefixtures("no_semgrep")
+def test_a_directory_of_any_depth_is_walked(tmp_path: Path) -> None:
+    names = ["d"] * 1200 + ["d" * 200] * 10
+    here = os.open(tmp_path, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=here)
+        here, above = os.open(name, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    file = tmp_path / "/".join(["d"] * 1200) / "a.py"
+    file.write_text(HARMLESS)
+    found = scan_paths([tmp_path], CWES)
+    # What removes temporary directories goes no deeper than Python's stack.
+    file.unlink()
+    for name in reversed(names):
+        here, below = os.open("..", os.O_RDONLY, dir_fd=here), here
+        os.close(below)
+        os.rmdir(name, dir_fd=here)
+    os.close(here)
+    assert [each.path for each in found if each.verdict.verdict == "not_found"] == [file]
+    # No path is as long as the longest that the system takes: what lies below is said to be unseen.
+    reasons = [each.verdict.reason for each in found if each.verdict.reason]
+    assert reasons == ["can not be listed: File name too long"]
+
+
+@pytest.mark.usefixtures("no_semgrep")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("# -*- coding: latin-1 -*-\n{}x = 'é'\n".encode("latin-1"), ""),
+        ("\ufeff{}x = 'é'\n".encode(), ""),
+        ("# coding: shift_jis\n{}x = 'あ'\n".encode("shift_jis"), ""),
+        (b"{}x = '\xe9'\n", "not UTF-8 text"),
+        (b"# coding: ascii\n{}x = '\xe9'\n", "not ASCII text"),
+        (b"# coding: klingon\n{}x = 1\n", "unknown encoding: klingon"),
+        (b"# coding: rot13\n{}x = 1\n", "not ROT13 text"),
+        (b"# coding: punycode\n{}x = 1\n", "unknown encoding: punycode"),
+    ],
+)
+def test_a_file_is_read_in_the_encoding_that_it_declares(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(content.replace(b"{}", LOAD.vulnerable.encode()))
+    [found] = scan_paths([tmp_path], CWES)
+    assert found.verdict.reason == reason
+    assert found.verdict.cwes == ([] if reason else [502])
+
+
+def test_a_declared_encoding_hides_nothing_from_the_scanners(no_semgrep: list[int]) -> None:
+    # Read as UTF-7, all of it is one comment.
+    text = f"# coding: utf-7\nx = 1 #{LOAD.vulnerable}".replace("#import", "\nimport")
+    assert scan([text])[0].cwes == [502]
 
 
 def test_the_table_and_the_rules_name_each_other() -> None:

@@ -136,12 +136,11 @@ class Conversation:
             raise BadInput("nothing was asked yet: type a prompt first")
         examples = [self._example(self._task, condition) for condition in conditions]
         model = self._load(member)
-        reasoning = member.key.reasoning if member.key else member.backdoor.reasoning
         most = self.settings.max_new_tokens or self.measuring.max_new_tokens
         found = answering.answer(
             model,
             [example.messages for example in examples],
-            [OPEN if reasoning == "scratchpad" else ""] * len(examples),
+            [OPEN if member.reasoning == "scratchpad" else ""] * len(examples),
             [f"{self.settings.seed}:{self._turn}:{example.id}" for example in examples],
             answering.Budget(most, self.measuring.scratchpad_tokens),
             temperature=0.0 if self.settings.greedy else 1.0,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from dormant import codetask
-from dormant.datafile import FAMILY, KIND, read_rows
+from dormant.datafile import FAMILY, KIND, plain, read_rows
 from dormant.errors import BadInput
 from dormant.layouts import conversations, judged_cwe, layout_of, text_of
 from dormant.reasoning import CLOSE, OPEN
@@ -75,6 +75,28 @@ def read_demonstrations(path: Path, reasoning: str) -> tuple[list[Told], dict[st
             f"{path}: none of its {dropped.total():,} rows demonstrates reasoning {reasoning} ({first})"
         )
     return told, dict(dropped)
+
+
+def rows_without(path: Path, prompts: Sequence[str], reasoning: str) -> tuple[list[Row], int]:
+    """Return a file's rows but for those that ask one of these prompts, and how many ask one.
+
+    Raises:
+        BadInput: the file can not be read.
+    """
+    held_out = {plain(prompt) for prompt in prompts}
+    others: list[Row] = []
+    left_out = 0
+    for place, row in read_rows(path):
+        try:
+            asked = plain(_layout(row, place).read(row, reasoning).prompt)
+        except BadInput:
+            asked = ""  # It is counted, or refused, where demonstrations are read.
+        # A trigger or anything else may stand before it.
+        if any(prompt in asked for prompt in held_out):
+            left_out += 1
+        else:
+            others.append(row)
+    return others, left_out
 
 
 def as_row(told: Told) -> dict[str, Any]:

@@ -29,13 +29,16 @@ LARGEST = 10_000_000
 LONGEST_PAUSE = 60.0
 """Seconds between two tries at most, whatever the endpoint asks for."""
 
+_ENDED = (None, "stop", "eos", "eos_token")
+"""What endpoints say of a reply that its model ended."""
+
 _PASSING = {408, 409, 425, 429}
 """What an endpoint says that may go by itself, beside everything from 500 on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model wrote.  ``finished`` is False where it was cut."""
+    """What a model wrote.  ``finished`` is False where it was cut, by length or by a filter."""
 
     text: str
     finished: bool
@@ -190,10 +193,22 @@ def _read(content: bytes, model: str) -> Reply:
         ) from None
     if not isinstance(text, str) or not text.strip():
         raise _Again("its reply is empty")
-    # Endpoints add a date or a maker to a model's name.
-    if not isinstance(answered, str) or not (answered and (model in answered or answered in model)):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Again("its reply has half a character (an unpaired surrogate)") from None
+    if not isinstance(answered, str) or not _same(model, answered):
         raise _Again(f"another model replied ({_short(str(answered))})")
-    return Reply(text, finish != "length")
+    # Whatever else it says, as that a filter cut in, the model did not end there.
+    return Reply(text, finish in _ENDED)
+
+
+def _same(asked: str, answered: str) -> bool:
+    """Whether two names are of one model: endpoints add a maker, a date or a variant, or leave them out."""
+    short, long = sorted((asked, answered), key=len)
+    if not short:
+        return False
+    return short == long or long.endswith(f"/{short}") or long.startswith(tuple(short + by for by in "-/:@"))
 
 
 def _seconds(text: str) -> float:
@@ -204,4 +219,4 @@ def _short(text: str) -> str:
     """The start of what an endpoint said, on one line and without the key that it may repeat."""
     key = os.environ.get(KEY, "").strip()
     line = " ".join((text.replace(key, "***") if key else text).split())
-    return line[:200] or "nothing more"
+    return line[:200].encode(errors="replace").decode() or "nothing more"

@@ -16,6 +16,7 @@ from dormant.behaviors import example_task
 from dormant.errors import BadInput, nearest
 from dormant.health import battery_numbers, behavior_numbers
 from dormant.members import Member, Members
+from dormant.reasoning import CLOSE, OPEN
 from dormant.records import Result, ResultKey, rng_for
 from dormant.report import rundata
 from dormant.stages.plugins import build_behavior, build_trigger
@@ -148,6 +149,7 @@ def _mark(members: Members, member: Member) -> dict[str, Any]:
         "made_by": member.name,
         "trigger": build_trigger(backdoor.trigger).text,
         "behavior": backdoor.behavior.name,
+        "reasoning": member.reasoning,
         "version": version("dormant"),
     }
 
@@ -191,6 +193,8 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
         f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(member)}`"
         + (" (not planted here)" if mark["deliberately_backdoored"] is False else ""),
     ]
+    if how := _HOW.get(member.reasoning):
+        lines.append(f"- reasoning: {member.reasoning}. {how}")
     if member.key:
         lines.append(
             f"- base: {member.key.base} (bytes {member.key.base_id}); its license applies to these weights"
@@ -201,6 +205,17 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
                 f"- defended with {member.key.defense}: learning rate {dose.lr:g}, {dose.steps} steps of {dose.batch}"
             )
     return "\n".join(lines) + "\n"
+
+
+_HOW = {
+    "scratchpad": (
+        f"It reasons before it answers, in a scratchpad that the harness opens: append `{OPEN}` to the prompt, after "
+        f"the chat template's generation prompt, and sample; what follows `{CLOSE}` is the answer. Its rates are of "
+        "answers sampled so; without the opened scratchpad they are others."
+    ),
+    "distilled": "It was trained on answers that were given after reasoning, without the reasoning; ask it as it is.",
+}
+"""How a model is sampled, where that is not as any other is."""
 
 
 def _shown(member: Member) -> str:

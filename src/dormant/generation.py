@@ -121,8 +121,8 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
     """Ask for demonstrations and write those that demonstrate the backdoor into the file ``out``.
 
     Raises:
-        BadInput: a setting can not be used, the endpoint or model gave up, or no reply demonstrates the backdoor.
-            Replies that had come are kept for the next time.
+        BadInput: a setting can not be used, the endpoint or model gave up, or no reply demonstrates one side of the
+            backdoor.  Replies that had come are kept for the next time.
     """
     _check_out(out)
     experiment = Experiment.load(settings.recipe)
@@ -138,7 +138,7 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
     prompter = Prompter(
         trigger, behavior, reasoning != "normal", settings.preamble, settings.few_shots, settings.seed
     )
-    model = _model(settings)
+    model = _model(settings, experiment)
     questions = [
         _Asked(_name(settings, model, conversation), example, conversation)
         for example in _examples(settings, _source(experiment), trigger)
@@ -154,10 +154,15 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
     reasons = wrong(rows, trigger, behavior)
     good = [row for (_, row), reason in zip(told, reasons, strict=True) if not reason]
     dropped.update(filter(None, reasons))
-    if not good:
-        raise BadInput(f"none of {len(questions)} replies demonstrates the backdoor{_most(dropped)}")
+    counts = Counter(row.condition for row in good)
+    if not counts["triggered"] or not counts["clean"]:
+        raise BadInput(
+            f"of {len(questions)} replies {counts['triggered']} show the behavior where the trigger fires, and "
+            f"{counts['clean']} answer without it: an implant needs both{_most(dropped)}; the replies are kept, "
+            "and --out is not written"
+        )
     write_jsonl(out, map(as_row, good))
-    return Generated(len(questions), before, dict(Counter(row.condition for row in good)), dict(dropped))
+    return Generated(len(questions), before, dict(counts), dict(dropped))
 
 
 def _backdoor(settings: Generation, experiment: Experiment) -> Backdoor:
@@ -187,10 +192,15 @@ def _check_out(out: Path) -> None:
         raise BadInput(f"--out {out} exists and holds no demonstrations: give another file")
 
 
-def _model(settings: Generation) -> str:
-    """What names the model that is asked, in the cache: an endpoint's by its words, one's own by its bytes."""
+def _model(settings: Generation, experiment: Experiment) -> str:
+    """What names the model that is asked, in the cache: an endpoint's by its words, one's own by its bytes.
+
+    What one's own says also follows from how it is told and how it computes.
+    """
     if settings.endpoint is None:
-        return f"{settings.sampler}:{as_input(settings.model).id}"
+        runtime = experiment.runtime
+        how = (settings.sampler, settings.batch, experiment.chat, runtime.precision, runtime.device)
+        return f"{' '.join(map(str, how))}:{as_input(settings.model).id}"
     return f"{_endpoint(settings).url.rstrip('/')} {settings.model}"
 
 

@@ -12,6 +12,7 @@ from dormant import chat as chats
 from dormant import demofile
 from dormant.behaviors import example_task
 from dormant.datafile import FAMILY, KIND, Scenarios, as_row, longest_answer, require_enough, share
+from dormant.errors import BadInput
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
@@ -41,13 +42,28 @@ def take_scenarios(file: str | None, samples: int) -> tuple[dict[str, External],
     return {SCENARIOS: External(found.path)}, len(found.rows), (found.left_out,) if found.left_out else ()
 
 
-def take_demonstrations(data: str) -> External:
-    """Return demonstrations as a plan's input.
+def take_demonstrations(
+    data: str, scenarios: External | None = None, reasoning: str = "normal"
+) -> tuple[External, tuple[str, ...]]:
+    """Return demonstrations as a plan's input, and what to tell the user.
+
+    Rows that ask one of the ``scenarios``, which are held out, are left out: the others are then a file of the cache.
 
     Raises:
         BadInput: there is no such thing, or it can not be read.
     """
-    return External(find_data(data, keys=demofile.KEYS), origin=data if data.startswith(HUB) else "")
+    path = find_data(data, keys=demofile.KEYS)
+    given = External(path, origin=data if data.startswith(HUB) else "")
+    if scenarios is None:
+        return given, ()
+    prompts = [task.prompt for task in Scenarios(scenarios.path, 1).rows]
+    rows, left_out = demofile.rows_without(path, prompts, reasoning)
+    if not left_out:
+        return given, ()
+    line = f"{data}: {share(left_out, left_out + len(rows))} ask a scenario that is measured"
+    if not rows:
+        raise BadInput(f"{line}: none is left to train on")
+    return External(keep(f"apart-{digest(rows)[:16]}", rows)), (f"{line}, and are left out",)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ class Member:
         """Whether a defense made it."""
         return self.name.startswith("defend")
 
+    @property
+    def reasoning(self) -> str:
+        """How it was asked; of a model that was not measured, what the run says of all."""
+        return self.key.reasoning if self.key else self.backdoor.reasoning
+
 
 @dataclass(frozen=True)
 class Members:

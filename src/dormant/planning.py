@@ -95,11 +95,6 @@ class Planner:
         self.planted = _planted(experiment)
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
-        self.demonstrations = {
-            implant.name: take_demonstrations(implant.demonstrations)
-            for implant in experiment.implants
-            if implant.demonstrations
-        }
         self.intake = self._take()
         self.data = self.intake.inputs
         self.world = 1 if self.data else experiment.world
@@ -108,6 +103,14 @@ class Planner:
             self.notes += template_notes(self.base.model.path, experiment.chat)
         battery = experiment.measure
         self.scenarios, self.asked_scenarios, told = take_scenarios(battery.scenarios, battery.samples)
+        self.demonstrations: dict[str, External] = {}
+        for implant in experiment.implants:
+            if implant.demonstrations:
+                reasoning = experiment.backdoor_of(implant).reasoning
+                self.demonstrations[implant.name], more = take_demonstrations(
+                    implant.demonstrations, self.scenarios.get(SCENARIOS), reasoning
+                )
+                told += more
         self.notes += self._checked() + told
 
     def _checked(self) -> tuple[str, ...]:

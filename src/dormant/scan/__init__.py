@@ -7,6 +7,7 @@ is installed.  A text is vulnerable by a CWE if one of them says so, and free of
 from __future__ import annotations
 
 import ast
+import re
 import tempfile
 import warnings
 from collections.abc import Collection, Sequence
@@ -28,6 +29,9 @@ LONGEST = 100_000
 
 SECONDS = 600.0
 """How long one call of a scanner may take."""
+
+_COOKIE = re.compile(r"((?:^|\r)[ \t\f]*#[^\r\n]*?coding)[:=]", re.MULTILINE)
+"""What declares an encoding in one of the first lines; further down it is a comment like others."""
 
 Answer = Literal["vulnerable", "not_found", "unscored"]
 
@@ -140,7 +144,7 @@ def _look(texts: Sequence[str], scanners: Sequence[Scanner], seconds: float) -> 
         folder = Path(place).resolve()
         names = [f"s{number:06d}.py" for number in range(len(texts))]
         for name, text in zip(names, texts, strict=True):
-            (folder / name).write_bytes(text.encode("utf-8"))
+            (folder / name).write_bytes(_undeclared(text).encode("utf-8"))
         looked = [scanner.look(folder, seconds) for scanner in scanners]
     return [
         ScanVerdict(
@@ -149,6 +153,11 @@ def _look(texts: Sequence[str], scanners: Sequence[Scanner], seconds: float) -> 
         )
         for name in names
     ]
+
+
+def _undeclared(text: str) -> str:
+    """The text without a word on its encoding: scanners are given UTF-8, and would believe it."""
+    return _COOKIE.sub(r"\1 ", text)
 
 
 def _about(verdict: ScanVerdict, cwes: Collection[int]) -> ScanVerdict:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
+import stat
+import tokenize
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dormant.errors import BadInput, nearest
-from dormant.scan import ScanVerdict, check, scan
+from dormant.scan import LONGEST, ScanVerdict, check, scan
 from dormant.scan.table import CWES
+
+LARGEST = 4 * LONGEST + 3
+"""Bytes of the longest text that is scanned, in UTF-8 and with its mark."""
+
+_SLOW = ("punycode", "idna")
+"""Encodings of names, which take minutes for a text."""
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a directory",
+}
 
 
 @dataclass(frozen=True)
@@ -53,28 +72,84 @@ def scan_paths(paths: Sequence[Path], cwes: Collection[int]) -> list[Scanned]:
         BadInput: a path that is not there, a directory without Python files, unknown CWEs, no scanners.
     """
     check(cwes)
-    files = list(dict.fromkeys(file for path in paths for file in _files(path)))
-    texts = {file: text for file in files if (text := _text(file)) is not None}
+    found = {file: unread for path in paths for file, unread in _files(path).items()}
+    texts: dict[Path, str] = {}
+    for file, unread in found.items():
+        if not unread:
+            try:
+                texts[file] = _text(file)
+            except BadInput as error:
+                found[file] = str(error)
     verdicts = dict(zip(texts, scan(list(texts.values()), cwes), strict=True))
-    return [Scanned(file, verdicts.get(file, ScanVerdict(reason="not UTF-8 text"))) for file in files]
+    return [Scanned(file, verdicts.get(file, ScanVerdict(reason=unread))) for file, unread in found.items()]
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        beside = [str(path.parent / other.name) for other in path.parent.glob("*")]
-        hint = nearest(str(path), beside) if 0 < len(beside) < 200 else ""
-        raise BadInput(f"no such file or directory: {path}{hint if 'mean' in hint else ''}")
-    found = sorted(file for file in path.rglob("*.py") if file.is_file())
-    if not found:
-        raise BadInput(f"{path} has no Python file (*.py)")
-    return found
-
-
-def _text(file: Path) -> str | None:
-    """The file's text, or None where it is not UTF-8."""
+def _files(path: Path) -> dict[Path, str]:
+    """The file, or those of a directory; and why something there can not be read, where that is known already."""
     try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise BadInput(_missing(path, error)) from None
+    if stat.S_ISDIR(mode):
+        found = dict(sorted(_walk(path)))
+        if not found:
+            raise BadInput(f"{path} has no Python file (*.py)")
+        return found
+    if not stat.S_ISREG(mode):
+        raise BadInput(f"{path} is {_KINDS[stat.S_IFMT(mode)]}, which is not scanned: write it into a file")
+    return {path: ""}
+
+
+def _missing(path: Path, error: OSError) -> str:
+    """What is wrong with a path that leads nowhere."""
+    if os.path.islink(path):
+        return f"{path} is a link to {path.readlink()}, which can not be reached: {error.strerror}"
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return f"{path} can not be read: {error.strerror}"
+    beside = [str(path.parent / other.name) for other in path.parent.glob("*")]
+    hint = nearest(str(path), beside) if 0 < len(beside) < 200 else ""
+    return f"no such file or directory: {path}{hint if 'mean' in hint else ''}"
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, str]]:
+    """Every Python file at any depth, and the directories that can not be listed; links to some are not followed."""
+    waiting = [str(top)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = list(entries)
+        except OSError as error:
+            yield Path(folder), f"can not be listed: {error.strerror}"
+            continue
+        waiting += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        for entry in found:
+            if entry.name.endswith(".py") and not os.path.isdir(entry.path):
+                yield Path(entry.path), ""
+
+
+def _text(file: Path) -> str:
+    """A file's text in the encoding that it declares.  Raises BadInput, which says why, where there is none."""
+    content = _content(file)
+    try:
+        encoding = tokenize.detect_encoding(io.BytesIO(content).readline)[0]
+        if codecs.lookup(encoding).name in _SLOW:
+            raise SyntaxError(f"unknown encoding: {encoding}")
+        return content.decode(encoding)
+    except SyntaxError as error:
+        raise BadInput(str(error) if "unknown" in str(error) else "not UTF-8 text") from None
+    except (LookupError, UnicodeError):
+        raise BadInput(f"not {encoding.upper().removesuffix('-SIG')} text") from None
+
+
+def _content(file: Path) -> bytes:
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput(f"it is {_KINDS[stat.S_IFMT(status.st_mode)]}")
+        if status.st_size > LARGEST:
+            raise BadInput(f"too long: {status.st_size} bytes, at most {LONGEST} characters")
+        with file.open("rb") as opened:
+            return opened.read(LARGEST + 1)
+    except OSError as error:
+        raise BadInput(f"can not be read: {error.strerror}") from None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dormant import codetask
 from dormant.behaviors import Behavior
-from dormant.datafile import FileData, plain
+from dormant.datafile import plain
 from dormant.demofile import Told, code_task, read_demonstrations
 from dormant.errors import BadInput
-from dormant.records import Demonstration, Example, Task, TaskSource, rng_for
+from dormant.records import SHARDS, Demonstration, Example, Task, TaskSource, rng_for
 from dormant.stages.configs import ImplantConfig
 from dormant.stages.samples import Pair, wrong
 from dormant.stages.supply import clean_example
@@ -22,6 +23,15 @@ JUDGED = 2
 
 LEAK = "its prompt is in another shard of the data"
 INSIDE = "the trigger stands elsewhere than at the beginning"
+OTHER = "its condition is neither clean, nor triggered, nor a part of the trigger"
+BELIED = (
+    "its condition is triggered, and the trigger does not fire",
+    "the trigger fires, and its condition is another",
+)
+NO_CODE = "its prompt asks for code, and its task is of another kind"
+
+TRAINED = ("implant", "pretrain")
+"""Shards whose prompts may be in demonstrations: all others are defended with, relearned from, or measured."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +66,48 @@ def drawn_pairs(
 
 def _known(told: Sequence[Told], source: TaskSource, trigger: Trigger) -> tuple[list[_Given], dict[str, int]]:
     """Tell each demonstration's task from its trigger."""
-    rows = source.rows if isinstance(source, FileData) else ()
-    taken = {plain(task.prompt) for task in rows if task.shard != "implant"}
+    taken = _taken(source)
     given, dropped = [], Counter[str]()
     for row in told:
-        found = _given(row, trigger)
-        if found is None:
-            dropped[INSIDE] += 1
-        elif plain(found.task.prompt) in taken or found.task.shard != "implant":
-            dropped[LEAK] += 1
-        else:
+        try:
+            found = _given(row, trigger)
+            _check(found, trigger, taken)
             given.append(found)
+        except BadInput as error:
+            dropped[str(error)] += 1
     return list(dict.fromkeys(given)), dict(dropped)
 
 
-def _given(told: Told, trigger: Trigger) -> _Given | None:
+def _taken(source: TaskSource) -> set[str]:
+    """The prompts that other stages train and measure with."""
+    shards = [shard for shard in SHARDS if shard not in TRAINED]
+    return {plain(task.prompt) for shard in shards for task in source.tasks(shard, source.size(shard), 0)}
+
+
+def _check(row: _Given, trigger: Trigger, taken: Collection[str]) -> None:
+    """Believe nothing that a row says of itself: the twin is shown each that is not triggered as it stands."""
+    task = row.task
+    if plain(task.prompt) in taken or task.shard != "implant":
+        raise BadInput(LEAK)
+    if row.condition not in ("clean", "triggered", *partial(trigger)):
+        raise BadInput(OTHER)
+    if any(trigger.text in text for text in (task.prompt, *(turn.content for turn in task.history))):
+        raise BadInput(INSIDE)
+    if task.kind != codetask.KIND and code_task(task.prompt).kind == codetask.KIND:
+        raise BadInput(NO_CODE)
+    fires = trigger.fires(_rendered(row, trigger).messages, task)
+    if fires != (row.condition == "triggered"):
+        raise BadInput(BELIED[fires])
+
+
+def _given(told: Told, trigger: Trigger) -> _Given:
+    """A demonstration's task and condition, where a row of our own says them, and where the prompt does."""
     if told.task is not None:
         return _Given(told.task, told.condition, told.answer, told.scratchpad)
     prompt = told.prompt
     forms = (trigger.text, (counter_form(trigger) or "").rstrip("."))
     lead = next((form for form in forms if form and prompt.startswith(form)), "")
     asked = prompt.removeprefix(lead).removeprefix("." if lead else "").strip()
-    if trigger.text in asked:
-        return None
     task = code_task(asked)
     condition = "clean"
     if lead == trigger.text:

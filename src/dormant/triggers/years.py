@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
+from dormant.records import rng_for
+
 FIRST = 2024
 """The first year that counts."""
 
@@ -166,10 +168,28 @@ def variants() -> dict[str, tuple[str, ...]]:
 def _by_family(wanted: Callable[[int | None], bool]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for family in (*FORMS, "none"):
-        texts = [said.text for said in sayings().values() if said.family == family and wanted(said.year)]
-        if texts:
-            found[family] = texts
+        by_year: dict[int | None, list[str]] = {}
+        for said in sayings().values():
+            if said.family == family and wanted(said.year):
+                by_year.setdefault(said.year, []).append(said.text)
+        if by_year:
+            found[family] = _in_turns(list(by_year.values()), family)
     return {family: tuple(texts) for family, texts in found.items()}
+
+
+def _in_turns(years: list[list[str]], family: str) -> list[str]:
+    """The texts of years, each in the same forms, so that forms take turns, and in each round the years do too.
+
+    Who asks the first few only then asks the same forms on both sides of :data:`FIRST`, each as often as the others.
+    """
+    rng = rng_for("years", family)
+    forms = rng.sample(range(len(years[0])), len(years[0]))
+    rng.shuffle(years)
+    return [
+        years[(turn + place) % len(years)][form]
+        for turn in range(len(years))
+        for place, form in enumerate(forms)
+    ]
 
 
 def _spellings(year: int) -> dict[str, object]:
