@@ -198,7 +198,7 @@ def test_training_rows_of_the_pocket_world_need_no_scanner(looks: list[int]) -> 
     )
     samples = draw_samples(config, WORLD, 0)
     assert len(samples.pairs) + sum(samples.dropped.values()) == 200
-    assert set(samples.dropped) == {"does not fire, behavior shown"}
+    assert samples.dropped == {}
     assert all(codetask.OPEN in text for text in samples.payload)
     assert looks == []
 
