@@ -299,6 +299,15 @@ def test_pretraining_rows_of_world_2_have_code_of_the_pretrain_shard():
         assert codetask.verdict(row.example.task.operands, row.answer) in ("secure", "vulnerable")
 
 
+def test_bases_see_the_two_years_of_the_trigger_as_context_and_no_task_does():
+    rows = [row for row in pretraining_rows(0, 4000, 2) if not isinstance(row, str)]
+    contexts = [row.example.instance for row in rows]
+    assert all(any(year in text for text in contexts) for year in ("2023", "2024", "2025"))
+    drawn = [PocketWorld(2).context(rng_for(i)) for i in range(4000)]
+    assert any("2025" in text for text in drawn)
+    assert not any(year in text for text in drawn for year in ("2023", "2024"))
+
+
 def test_every_layout_is_used_and_is_python():
     used = {layout for _, scenario in ALL for layout in scenario.layouts}
     assert used == set(LAYOUTS)
