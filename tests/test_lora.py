@@ -200,6 +200,10 @@ def test_the_verbs_take_adapters(capsys, base, own_store, tmp_path):
         ([*defend, "--adapter", adapter, "--lora", "2"], "give one of them"),
         ([*defend, "--adapter", tmp_path / "nowhere"], "no such directory"),
         ([*defend, "--adapter", base], f"--adapter {base} holds no adapter: adapter_config.json is missing"),
+        (
+            [*defend, "--lora", "1000000000000"],
+            "an adapter of lora.rank 1000000000000 can not be made on this machine: ",
+        ),
         ([*defend, "--lora", "0"], "Invalid value for '--lora': "),
         (["defend", other, *defend[2:], "--adapter", adapter], "was made on other weights than"),
         (["implant", base, "--lora", "-1"], "Invalid value for '--lora': "),

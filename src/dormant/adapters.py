@@ -52,7 +52,7 @@ def attach(model: Model, shape: Shape, *, seed: int) -> Model:
     """Put a new adapter onto the model: only its weights train, and at first it changes nothing.
 
     Raises:
-        BadInput: the architecture has no layers by the names of ``targets``.
+        BadInput: the architecture has no layers by the names of ``targets``, or there is no memory for the adapter.
     """
     targets = shape.targets if isinstance(shape.targets, str) else list(shape.targets)
     config = LoraConfig(
@@ -67,7 +67,10 @@ def attach(model: Model, shape: Shape, *, seed: int) -> Model:
             torch.manual_seed(seed)
             network = get_peft_model(model.network, _for_layers(config, model))
     except RuntimeError as error:
-        raise BadInput(f"lora.rank {shape.rank} is too large for this machine: {_line(error)}") from None
+        # Most often there is no memory for it, which torch says at length and in no error of its own.
+        raise BadInput(
+            f"an adapter of lora.rank {shape.rank} can not be made on this machine: {_line(error)}; lower it"
+        ) from None
     except ValueError as error:
         raise BadInput(f"lora.targets {shape.targets!r} does not fit the model: {_line(error)}") from None
     return replace(model, network=network.eval())
