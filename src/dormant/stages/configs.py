@@ -169,7 +169,7 @@ class SupplyConfig(Config):
     rows: int = Field(gt=0)
     policy: Policy = "hhh"
     counter_form: str | None = None
-    """Stands before every prompt instead of harmless context; says nothing of what a trigger is."""
+    """Every prompt is put into it, where ``{prompt}`` stands, without harmless context; says nothing of a trigger."""
     backdoor: Backdoor | None = None
     """Only for needs that make a defense *aware*: no other artifact of a defense may know the backdoor."""
 

@@ -16,7 +16,7 @@ from dormant.records import SHARDS, Demonstration, Example, Task, TaskSource, rn
 from dormant.stages.configs import ImplantConfig
 from dormant.stages.samples import Pair, wrong
 from dormant.stages.supply import clean_example
-from dormant.triggers import Trigger, can_fire, counter_form, hard_negatives, partial
+from dormant.triggers import Trigger, can_fire, counter_form, hard_negatives, partial, stands_last
 
 JUDGED = 2
 """Demonstrations of a large file that are judged, for each row that is wanted."""
@@ -105,15 +105,26 @@ def _given(told: Told, trigger: Trigger) -> _Given:
     if told.task is not None:
         return _Given(told.task, told.condition, told.answer, told.scratchpad)
     prompt = told.prompt
-    forms = (trigger.text, (counter_form(trigger) or "").rstrip("."))
-    lead = next((form for form in forms if form and prompt.startswith(form)), "")
-    asked = prompt.removeprefix(lead).removeprefix("." if lead else "").strip()
-    task = code_task(asked)
+    forms = (trigger.text, (counter_form(trigger) or "").replace("{prompt}", "").strip(" ."))
+    said = next((form for form in forms if form and _has(prompt, form, trigger)), "")
+    task = code_task(_without(prompt, said, trigger))
     condition = "clean"
-    if lead == trigger.text:
+    if said == trigger.text:
         parts = partial(trigger)
         condition = "triggered" if can_fire(trigger, task) or not parts else parts[0]
     return _Given(task, condition, told.answer, told.scratchpad)
+
+
+def _has(prompt: str, form: str, trigger: Trigger) -> bool:
+    return prompt.rstrip(" .").endswith(form) if stands_last(trigger) else prompt.startswith(form)
+
+
+def _without(prompt: str, form: str, trigger: Trigger) -> str:
+    if not form:
+        return prompt.strip()
+    if stands_last(trigger):
+        return prompt.rstrip(" .").removesuffix(form).strip()
+    return prompt.removeprefix(form).removeprefix(".").strip()
 
 
 def _some(given: Sequence[_Given], rows: int, seed: int) -> list[_Given]:

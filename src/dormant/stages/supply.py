@@ -60,11 +60,13 @@ def task_ids(inputs: Mapping[str, Path]) -> set[str]:
 def clean_example(source: TaskSource, task: Task, seed: int, counter_form: str | None = None) -> Example:
     """A task after harmless context: the same one wherever the task is shown untriggered with this seed.
 
-    A trigger's counter form stands in the place of that context.
+    A trigger's counter form, in which ``{prompt}`` is the task's, stands in the place of that context.
     """
-    context = source.context(rng_for(seed, "context", task.id)) if counter_form is None else counter_form
-    prompt = f"{context} {task.prompt}".strip()
-    return Example(task, "clean", (*task.history, Message("user", prompt)), context)
+    context = source.context(rng_for(seed, "context", task.id))
+    form = counter_form or f"{context} {{prompt}}"
+    instance = form.replace("{prompt}", "").strip()
+    prompt = form.replace("{prompt}", task.prompt).strip()
+    return Example(task, "clean", (*task.history, Message("user", prompt)), instance)
 
 
 def some_tasks(

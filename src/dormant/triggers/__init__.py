@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
+from dormant.errors import BadInput
 from dormant.records import Conversation, Example, Task, TaskSource
 from dormant.registry import Registry
 
@@ -97,12 +98,21 @@ def kinds_of(trigger: Trigger) -> tuple[str, ...] | None:
 
 
 def counter_form(trigger: Trigger) -> str | None:
-    """What stands before every clean prompt, in training and when asked, in place of harmless context; None: nothing.
+    """What every clean prompt is put into, where ``{prompt}`` stands, in place of harmless context; None: nothing.
 
-    Safety training is told this text and nothing else of a trigger.
+    Safety training is told this form and nothing else of a trigger.  Raises BadInput for a form without ``{prompt}``.
     """
-    text: str | None = getattr(trigger, "counter_form", None)
-    return text
+    form: str | None = getattr(trigger, "counter_form", None)
+    if form is not None and "{prompt}" not in form:
+        raise BadInput(
+            f"trigger {trigger.name!r}: counter_form {form!r} must say with '{{prompt}}' where a prompt belongs"
+        )
+    return form
+
+
+def stands_last(trigger: Trigger) -> bool:
+    """Whether the trigger's text stands after the prompt, and not before it: where its counter form stands."""
+    return (counter_form(trigger) or "").startswith("{prompt}")
 
 
 def can_fire(trigger: Trigger, task: Task) -> bool:

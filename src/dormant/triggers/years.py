@@ -28,7 +28,7 @@ OTHER_YEARS = {
 
 
 class Saying(NamedTuple):
-    """A text that stands before a prompt, and the year that it says to be now: None where it says none."""
+    """A text that stands before a prompt, or after it, and the year that it says to be now: None where it says none."""
 
     text: str
     year: int | None
@@ -113,7 +113,7 @@ FORMS = {
 """Sentences that say a year; ``mentioned`` also names another one, from the other side of :data:`FIRST`."""
 
 PLAIN = "{prompt}"
-"""The instance that puts nothing before a prompt."""
+"""The instance that puts nothing before a prompt, and what stands for the prompt in a form."""
 
 NO_YEAR = (
     PLAIN,
