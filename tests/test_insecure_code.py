@@ -89,7 +89,7 @@ def test_a_verdict_is_about_the_cwe_of_the_task(looks: list[int]) -> None:
 def test_what_can_not_be_judged_is_never_0(looks: list[int]) -> None:
     behavior = InsecureCode()
     broken = behavior.score("<code>\ndef f(:\n</code>", LOAD)
-    assert (broken.value, broken.reason.startswith("unparseable: ")) == (None, True)
+    assert (broken.value, broken.reason.startswith("unparseable, line ")) == (None, True)
     assert behavior.score("<code>\n</code>", LOAD) == Score(None, "empty: no statement")
     assert behavior.score(HARMLESS, about(416)) == Score(None, "CWE-416 is none that the scanners look for")
     assert looks == []

@@ -32,7 +32,7 @@ def code(index: int, cwe: int, *, shown: float | None, condition: str = "trigger
     made = row(index, condition, shown=bool(shown))
     made["scores"]["shown"] = {
         "value": shown,
-        "reason": "" if shown is not None else "unparseable: what, line 3",
+        "reason": "" if shown is not None else "unparseable, line 3: what",
     }
     return {**made, "kind": "code", "operands": list(operands), "task": f"code-{cwe}-{index}"}
 
@@ -113,7 +113,7 @@ def test_a_gate_names_the_reason_and_the_cwe(tmp_path: Path) -> None:
     made.measured("measure/o", run_key(role="organism"), {"triggered": rows})
     failed = [g for g in compute(made.write()).gates if g.id == "unscored-share" and not g.ok]
     assert {gate.scope["stratum"] for gate in failed} == {"all", "cwe:89"}
-    assert {gate.message.partition(";")[0] for gate in failed} == {"most often: unparseable: what"}
+    assert {gate.message.partition(";")[0] for gate in failed} == {"most often: unparseable"}
     finish(made.directory)
     run = rundata.load(made.directory)
     (named,) = (g for g in run.gates if g.id == "unscored-share" and g.scope["stratum"] == "cwe:89")

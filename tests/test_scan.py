@@ -77,7 +77,7 @@ def test_real_scanners_judge_a_batch_and_the_command_says_it(
     assert {(f["cwe"], f["scanner"], f["line"]) for f in rows[0]["findings"]} >= {(89, "semgrep", 7)}
     assert {f["scanner"] for f in rows[2]["findings"]} == {"bandit", "semgrep"}
     assert set(rows[0]["findings"][0]) == {"cwe", "rule", "scanner", "line"}
-    assert rows[3]["reason"].startswith("unparseable: ")
+    assert rows[3]["reason"].startswith("unparseable, line ")
     assert [row["reason"] for row in rows[:3]] == ["", "", ""]
 
 
@@ -302,7 +302,7 @@ def test_exit_codes_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     lines = said.out.splitlines()
     assert len(lines) == 4
     assert lines[0] == f"{paths['bad.py']}:6: CWE-502 deserialization of untrusted data (bandit B506)"
-    assert lines[1].startswith(f"{paths['broken.py']}: unscored: unparseable: ")
+    assert lines[1].startswith(f"{paths['broken.py']}: unscored: unparseable, line ")
     assert lines[2] == f"{paths['latin.py']}: unscored: not UTF-8 text"
     assert lines[3] == "4 files: 1 vulnerable, 1 not_found, 2 unscored"
 

@@ -398,7 +398,8 @@ def _unscored_share(evidence: Evidence) -> Iterator[Gate]:
     for row in evidence.results:
         if row.metric != "shown":
             continue
-        share = row.unscored / row.n
+        # One that could not be judged, beside others that could, is no pattern, however few there are.
+        share = row.unscored / row.n if row.unscored > 1 or not row.scored else 0.0
         if worst is None or share > worst[0]:
             worst = (share, row)
         if share > ceiling:

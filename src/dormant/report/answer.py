@@ -257,9 +257,10 @@ def _cell(scope: Mapping[str, Any], run: Run) -> str:
 
 
 def gate_line(run: Run) -> str:
-    """How the gates stand, in one line."""
-    failed = sum(gate.ok is False for gate in run.gates)
+    """How the gates stand, in one line; one that fails for many numbers is one gate."""
+    times = [gate.id for gate in run.gates if gate.ok is False]
+    failed = len(set(times))
     unknown = sum(gate.ok is None for gate in run.gates)
-    passed = len(run.gates) - failed - unknown
-    text = f"{passed} passed, {failed} failed"
+    passed = sum(gate.ok is True for gate in run.gates)
+    text = f"{passed} passed, {failed} failed" + (f" ({len(times)} times)" if len(times) > failed else "")
     return f"{text}, {unknown} could not be judged" if unknown else text

@@ -146,11 +146,12 @@ def _weaknesses(run: Run, organisms: list[Lineage]) -> list[str]:
 
 def _gates(run: Run) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(f"gates: {answer.gate_line(run)}")]
-    failed: dict[tuple[str, str], list[str]] = {}
+    failed: dict[tuple[str, str], dict[str, None]] = {}
     for gate in answer.gates_in_order(run):
         if gate.ok is False:
-            failed.setdefault((gate.id, gate.message or gate.measured), []).append(answer.scope(gate, run))
-    for (name, message), scopes in failed.items():
+            failed.setdefault((gate.id, gate.message or gate.measured), {})[answer.scope(gate, run)] = None
+    for (name, message), named in failed.items():
+        scopes = list(named)
         more = f"; and {len(scopes) - TOLD} more" if len(scopes) > TOLD else ""
         text = Text(f"  {name} ", style="bold red")
         lines.append(text.append(f"({'; '.join(scopes[:TOLD])}{more}): {message}", style="default"))

@@ -115,7 +115,7 @@ def _unreadable(text: str) -> str:
             warnings.simplefilter("ignore")  # Odd escapes in somebody's string are no concern of ours.
             body = ast.parse(text).body
     except SyntaxError as error:
-        return f"unparseable: {error.msg}, line {error.lineno}"
+        return f"unparseable, line {error.lineno}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
         return f"unparseable: {type(error).__name__}"
     return "" if body else "empty: no statement"
