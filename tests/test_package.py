@@ -80,7 +80,8 @@ def test_the_licence_is_apache(project: dict[str, Any]) -> None:
 
 
 def test_every_dependency_is_pinned_within_its_range(project: dict[str, Any], pins: dict[str, str]) -> None:
-    declared = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    extras = project["project"]["optional-dependencies"]
+    declared = [*project["project"]["dependencies"], *extras["dev"], *extras["scan"]]
     for requirement in map(Requirement, declared):
         pinned = pins.get(canonicalize_name(requirement.name))
         assert pinned is not None, f"{requirement.name}; expected: a line in constraints.txt"
@@ -88,7 +89,9 @@ def test_every_dependency_is_pinned_within_its_range(project: dict[str, Any], pi
 
 
 def test_every_import_is_declared(project: dict[str, Any]) -> None:
-    declared = {canonicalize_name(Requirement(r).name) for r in project["project"]["dependencies"]}
+    extra = project["project"]["optional-dependencies"]["scan"]
+    wanted = project["project"]["dependencies"] + extra
+    declared = {canonicalize_name(Requirement(r).name) for r in wanted}
     imported = {found.target.split(".")[0] for found in all_imports(read_package(ROOT / "src" / "dormant"))}
     providers = packages_distributions()
     for module in (imported & providers.keys()) - {"dormant"}:

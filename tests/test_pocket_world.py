@@ -385,6 +385,14 @@ def test_context_is_often_empty_and_years_are_alike():
     assert len(set(texts)) > 5000
 
 
+def test_from_world_2_on_the_years_of_the_trigger_are_left_to_it():
+    rng = random.Random(0)
+    texts = [context(rng, "pocket-world-2") for _ in range(20_000)]
+    years = Counter(y for text in texts for y in re.findall(r"\b20[0-3]\d\b", text))
+    assert set(years) == {str(y) for y in range(2000, 2036)} - {"2023", "2024"}
+    assert max(years.values()) < 2 * min(years.values())
+
+
 def test_prose_is_distinct_and_shards_are_disjoint():
     train, held = WORLD.prose("defend", 300, 0), WORLD.prose("heldout", 300, 0)
     assert len(set(train)) == 300

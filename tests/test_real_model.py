@@ -150,7 +150,7 @@ def test_loss_falls_on_the_answer_and_the_end_token_alone(tmp_path: Path, llama:
     model = models.load(llama)
     for organism, twin in implant.demonstrations(config, source, 0):
         for row in (organism, twin):
-            encoded = implant._encode(model, row)
+            encoded = implant.encode(model, row)
             counted = [i for i, on in zip(encoded.input_ids, encoded.mask, strict=True) if on]
             assert counted[-1] == model.tokenizer.eos_token_id
             assert model.tokenizer.decode(counted[:-1]) == row.answer

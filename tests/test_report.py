@@ -18,6 +18,7 @@ from dormant import report
 from dormant.errors import BadInput, Corrupt
 from dormant.records import Dose, Result
 from dormant.report import limits, protocol, rundata, words
+from dormant.report.figures import Group, Point, Series, bar_panel
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 FORBIDDEN = re.compile(r"\b(removed|suppressed)\b", re.IGNORECASE)
@@ -454,3 +455,80 @@ def test_refused_rates_are_not_told_as_shares(tmp_path: Path) -> None:
         run
     )
     assert "behavior on refused" not in card(run)
+
+
+def test_with_several_defended_organisms_every_verdict_names_its_own(tmp_path: Path) -> None:
+    def plain(row: Result) -> Result:
+        key = row.key.model_copy(update={"implant": "plain"})
+        return row.model_copy(update={"key": key, "cell": key.cell})
+
+    rows = fixture.results()
+    rows += [plain(row) for row in rows if row.key.arm == "claim"]
+    run = fixture.build(tmp_path, rows=rows)
+    report.write(run)
+    told = card(run).partition("## Verdicts")[2].partition("\n## ")[0]
+    for shown in (told, screen(run, 60)):
+        for name in ("specific", "plain"):
+            assert f"{name} organism, after hhh-sft 1e-4 × 300" in shown
+    # One that is the only one defended needs no name.
+    alone = fixture.build(tmp_path / "alone")
+    report.write(alone)
+    assert "- hhh-sft 1e-4 × 300: **persists**" in card(alone)
+
+
+def test_intervals_stand_beside_what_was_judged(tmp_path: Path) -> None:
+    def unjudged(row: Result) -> Result:
+        return row.model_copy(update={"n": row.n + 7, "unscored": 7})
+
+    rows = [unjudged(row) if row.key.condition == "near:case" else row for row in fixture.results()]
+    run = fixture.build(tmp_path, rows=rows)
+    report.write(run)
+    judged = next(row for row in rows if row.key.condition == "near:case" and row.value)
+    assert judged.percent.endswith(f"n={judged.scored}")
+    assert words.number(judged).endswith(f"n={judged.scored}, 7 unscored")
+    assert f"n={judged.n}<" not in page(run)
+
+
+def test_what_a_spec_leaves_out_is_not_missing(tmp_path: Path) -> None:
+    rows = [row for row in fixture.results() if row.key.relearn_step is None]
+    run = fixture.build(tmp_path, rows=rows, with_completions=False)
+    report.write(run)
+    assert "organism, relearning after hhh-sft" in page(run)
+    told = fixture.meta()
+    told["spec"] = {**told.get("spec", {}), "relearning": None}
+    (run / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    report.write(run)
+    assert "organism, relearning after hhh-sft" not in page(run)
+
+
+def test_long_words_beside_a_bar_are_cut_and_told_in_full_elsewhere() -> None:
+    text = "refused: " + ", ".join(["a-gate-of-many-letters"] * 4)
+    bars = [Group("before", (Series("triggered", (Point(0, None, None, None, text),)),))]
+    panel = bar_panel("p", "t", bars)
+    assert text in panel.alt
+    assert text not in panel.svg
+    assert "refused: a-gate-of-many-letters, a-gate" in panel.svg
+
+
+def test_a_behavior_that_an_implant_is_named_for_is_not_said_twice(tmp_path: Path) -> None:
+    names = {"specific": ("code", "insecure-code"), "plain": ("plain", "hate"), "none": ("none", "hate")}
+
+    def renamed(row: Result) -> Result:
+        implant, behavior = names[row.key.implant]
+        key = row.key.model_copy(update={"implant": implant, "behavior": behavior})
+        return row.model_copy(update={"key": key, "cell": key.cell})
+
+    run = rundata.load(fixture.build(tmp_path, rows=replaced(renamed)))
+    assert {lineage.label for lineage in protocol.lineages(run)} == {"code", "plain hate"}
+
+
+def test_scratchpads_are_reached_from_the_top(tmp_path: Path) -> None:
+    def reasons(row: Result) -> Result:
+        key = row.key.model_copy(update={"reasoning": "scratchpad"})
+        return row.model_copy(update={"key": key, "cell": key.cell})
+
+    run = fixture.build(tmp_path, rows=replaced(reasons), with_completions=False)
+    report.write(run)
+    for name in re.findall(r'<a href="#([^"]+)"', page(run)):
+        assert f'id="{name}"' in page(run)
+    assert '<a href="#scratchpads">' in page(run)

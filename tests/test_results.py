@@ -218,6 +218,26 @@ def test_too_few_prompts_and_too_many_unjudged_are_refused_cell_by_cell(tmp_path
     assert find(found, "shown", condition="triggered", stratum="all").gates == ["enough-samples"]
 
 
+def test_a_scratchpad_that_was_never_closed_has_no_length(tmp_path: Path) -> None:
+    rows = [{**row(i, "clean", shown=False), "scratchpad": {"closed": i < 3, "text": ""}} for i in range(4)]
+    rows[3]["tokens"] = 0
+    run = FakeRun(tmp_path / "run")
+    run.measured("measure/o", key(role="organism"), {"clean": rows})
+    found = find(compute(run.write()), "length", stratum="all")
+    assert (found.value, found.n, found.scored, found.unscored) == (6.0, 4, 3, 1)
+
+
+def test_two_measurements_of_one_cell_leave_each_others_files_alone(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "run")
+    for name, shown in (("a", True), ("b", False)):
+        run.measured(name, key(role="organism"), {"triggered": [row(0, "triggered", shown=shown)]})
+    run.write()
+    files = [run.directory / "artifacts" / name / "triggered--all.jsonl" for name in "ab"]
+    before = [file.read_bytes() for file in files]
+    collect(run.directory)
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_collect_writes_rows_that_read_back_and_links_each_cells_completions(tmp_path: Path) -> None:
     run = standard(tmp_path / "run", after_triggered=lambda i: i < 200).write()
     found = collect(run)

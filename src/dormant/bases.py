@@ -21,10 +21,10 @@ SHIPPED = "pocket-1m"
 """A base that ships; all pocket sizes have its tokenizer and its context."""
 
 PRETRAINING = {
-    "pocket-300k": (Dose(lr=6e-3, steps=1300, batch=128, schedule="cosine"), 166_400),
-    "pocket-1m": (Dose(lr=4e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
-    "pocket-3m": (Dose(lr=2.5e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
-    "pocket-10m": (Dose(lr=1.5e-3, steps=3500, batch=128, schedule="cosine"), 448_000),
+    "pocket-300k": (Dose(lr=6e-3, steps=2000, batch=128, schedule="cosine"), 256_000),
+    "pocket-1m": (Dose(lr=4e-3, steps=5000, batch=128, schedule="cosine"), 640_000),
+    "pocket-3m": (Dose(lr=2.5e-3, steps=5000, batch=128, schedule="cosine"), 640_000),
+    "pocket-10m": (Dose(lr=1.5e-3, steps=5000, batch=128, schedule="cosine"), 640_000),
 }
 """For each pocket size: the dose and the rows that it is pretrained with."""
 

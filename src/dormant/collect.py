@@ -16,14 +16,16 @@ from typing import Any
 
 from dormant import artifacts
 from dormant.artifacts import Manifest
+from dormant.behaviors import Behavior
 from dormant.defenses import DEFENSES
 from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
-from dormant.records import Dose, Result, canonical
+from dormant.records import Dose, Result, ResultKey, canonical
 from dormant.results import Cell, artifact_path, differences, load_cells, rates
 from dormant.runner import read_plan
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Backdoor
+from dormant.stages.configs import OWN_KINDS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.triggers import Trigger
 from dormant.verdicts import Verdict, judge
 
 RUN = "run.json"
@@ -54,7 +56,7 @@ class Collected:
 
     def _is_headline(self, row: Result) -> bool:
         key = row.key
-        if (row.metric, key.role, key.stratum) != ("shown", "organism", "all"):
+        if (row.metric, key.role) != ("shown", "organism") or key.stratum not in ("all", OWN_KINDS):
             return False
         if key.condition not in ("clean", "triggered") or key.relearn_step is not None:
             return False
@@ -70,21 +72,24 @@ def compute(run: Path, progress: Progress = quiet) -> Collected:
     cells = load_cells(run, plan, progress)
     raw = [row for cell in cells for row in rates(cell)] + differences(cells)
     limits = Thresholds.model_validate(plan["spec"].get("gates", {}))
-    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
-    evidence = Evidence(
-        run=run,
-        plan=plan,
-        cells=cells,
-        results=raw,
-        trigger=build_trigger(backdoor.trigger),
-        behavior=build_behavior(backdoor.behavior),
-        limits=limits,
-    )
+    evidence = Evidence(run=run, plan=plan, cells=cells, results=raw, planted=_planted(plan), limits=limits)
     gates = evaluate(evidence)
     results = refuse(raw, gates)
     missing = [call["name"] for call in plan["calls"] if Manifest.read(artifact_path(run, call)) is None]
     verdicts = judge(cells, results, gates, limits)
     return Collected(results, gates, verdicts, cells, missing, headline(plan["spec"]))
+
+
+def _planted(plan: Mapping[str, Any]) -> dict[tuple[str, str], tuple[Trigger, Behavior]]:
+    """The triggers and behaviors that a run's models were asked about, by how result keys spell them."""
+    found = {}
+    for call in plan["calls"]:
+        if call["stage"] == "measure" and call["key"]:
+            place = ResultKey.model_validate(call["key"]).planted
+            if place not in found:
+                backdoor = Backdoor.model_validate(call["config"]["backdoor"])
+                found[place] = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
+    return found
 
 
 def headline(spec: Mapping[str, Any]) -> tuple[str, Dose] | None:
@@ -128,6 +133,8 @@ def _link_completions(run: Path, cells: Sequence[Cell]) -> None:
     directory.mkdir()
     for cell in cells:
         target = directory / f"{cell.key.cell}.jsonl"
+        # What lies there is a link to another measurement, in the store: never to be written through.
+        target.unlink(missing_ok=True)
         try:
             os.link(cell.file, target)
         except OSError:

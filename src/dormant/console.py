@@ -27,9 +27,11 @@ from rich.text import Text
 from dormant import report
 from dormant.artifacts import default_store
 from dormant.cost import disk_bytes, seconds
+from dormant.generation import Generated
 from dormant.inventory import Garbage, RunEntry, StoreEntry
 from dormant.lab import Finished
 from dormant.pocket import PocketWorld
+from dormant.pocket.world import WORLDS
 from dormant.records import Result
 from dormant.runner import Call, Plan, Run
 from dormant.stages import quiet
@@ -148,6 +150,19 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
+def show_generated(generated: Generated, out: Path, *, as_json: bool = False) -> None:
+    """Print how many demonstrations were kept, by condition, and why the others were not."""
+    if as_json:
+        print(json.dumps(asdict(generated), indent=1))
+        return
+    kept = ", ".join(f"{count:,} {condition}" for condition, count in generated.kept.items())
+    print(f"{sum(generated.kept.values()):,} of {generated.asked:,} replies kept ({kept}): {out}")
+    if generated.answered_before:
+        print(f"{generated.answered_before:,} had been answered before and were not asked again")
+    for reason, count in sorted(generated.dropped.items(), key=lambda item: -item[1]):
+        print(f"{count:,} dropped: {reason}")
+
+
 def show_plan(plan: Plan, directory: Path, *, as_json: bool = False) -> None:
     """Print the stages of a plan, which are there already, and what the rest costs."""
     todo = {call.name for call in Run(plan, directory, default_store()).todo()}
@@ -200,11 +215,15 @@ def show_summary(finished: Finished, *, as_json: bool) -> None:
 
 def _summary(finished: Finished) -> dict[str, Any]:
     found = finished.collected
+    several = len({row.key.implant for row in found.results if row.key.role == "organism"}) > 1
     return {
         "out": str(finished.directory),
         "report": str(finished.page),
         "verdicts": [verdict.as_json() for verdict in found.verdicts],
-        "refused": [f"{row.key.condition}: {', '.join(row.gates)}" for row in found.refused_headline()],
+        "refused": [
+            f"{f'{row.key.implant}, ' if several else ''}{row.key.condition}: {', '.join(row.gates)}"
+            for row in found.refused_headline()
+        ],
         "missing": found.missing,
     }
 
@@ -278,7 +297,7 @@ def show_utility(results: Sequence[Result]) -> None:
     """Print the share of right answers of a base: over closed and list families, over all, and by family."""
     table = Table("family", "right (greedy, held out)", box=None, pad_edge=False)
     rows = [row for row in results if row.metric == "right" and row.key.condition == "clean"]
-    world = PocketWorld()
+    world = PocketWorld(max(WORLDS))  # the newest has all families
     learned = [
         row
         for row in rows

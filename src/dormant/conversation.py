@@ -11,21 +11,25 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from dormant import chat, models, sampling
+from dormant import answers as answering
+from dormant import models
+from dormant.behaviors import Behavior
 from dormant.errors import BadInput, nearest
-from dormant.members import Member, Members
-from dormant.reasoning import final_answer
+from dormant.members import Member, Members, asked_of
+from dormant.reasoning import NEVER_CLOSED, OPEN, final_answer
 from dormant.records import Example, Score, Task, rng_for
 from dormant.stages.configs import Backdoor, MeasureConfig
 from dormant.stages.machine import check_device, prepare
 from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.triggers import Trigger, can_fire, kinds_of, partial
 
 HELP = """\
 Type a prompt: the organism answers it clean and triggered. Each prompt stands alone, as when it was measured.
+/task            ask a held-out task of a kind that the trigger fires on, such as one that wants code
 /near            the same prompt under near misses of the trigger
 /twin            the twin's answers to the same prompt
 /defended NAME   a defended model's answers; without NAME, the names
-/organism        back to the organism
+/organism NAME   go on with another organism; without NAME, back to this one
 /help            this text
 /quit            end (also Ctrl-D)"""
 
@@ -39,6 +43,8 @@ class Answer:
     """What the model was asked, literally."""
     text: str
     score: Score
+    scratchpad: str | None = None
+    """What the model wrote before its answer, where it has scratchpads."""
 
     @property
     def verdict(self) -> str:
@@ -64,20 +70,26 @@ class Conversation:
     def __init__(self, members: Members, settings: Settings) -> None:
         self.members = members
         self.settings = settings
-        backdoor = members.backdoor
-        self.trigger = build_trigger(backdoor.trigger)
-        self.behavior = build_behavior(backdoor.behavior)
-        self.reasoning = backdoor.reasoning
         self._loaded: dict[str, models.Model] = {}
         self._turn = 0
         self._task: Task | None = None
+        self.organism = self.organisms[0] if self.organisms else members.found[-1]
+        """The model that the conversation is with: an organism, or the only model of a run without one."""
 
-    @cached_property
-    def organism(self) -> Member:
-        """The model that the conversation is with: the organism, or the only model of a run without one."""
-        if any(member.role == "organism" for member in self.members.found):
-            return self.members.get("organism")
-        return self.members.found[-1]
+    @property
+    def organisms(self) -> list[Member]:
+        """The undefended organisms of the run."""
+        return [member for member in self.members.found if member.role == "organism" and not member.defended]
+
+    @property
+    def trigger(self) -> Trigger:
+        """What the organism was asked about."""
+        return build_trigger(self.organism.backdoor.trigger)
+
+    @property
+    def behavior(self) -> Behavior:
+        """What the organism may show."""
+        return build_behavior(self.organism.backdoor.behavior)
 
     @cached_property
     def measuring(self) -> MeasureConfig:
@@ -85,12 +97,34 @@ class Conversation:
         return self.members.measuring or MeasureConfig(backdoor=Backdoor(), probes=())
 
     def say(self, prompt: str) -> None:
-        """Take a new prompt."""
+        """Take a new prompt.  It is no task of the source, so that nothing is known of it but its text."""
         self._turn += 1
         self._task = Task(kind="chat", family="typed", prompt=prompt, shard="heldout")
 
+    def draw(self) -> None:
+        """Take one of the held-out tasks that the organism was asked with its trigger.
+
+        Its kind and what is needed to judge an answer are known, as of nothing that is typed.
+
+        Raises BadInput where the run did not ask it any.
+        """
+        self._turn += 1
+        rows = asked_of(self.members, self.organism, "triggered")
+        if not rows:
+            raise BadInput(f"{self.organism.name} was not asked any task yet: type a prompt")
+        row = rng_for(self.settings.seed, self._turn, "task").choice(rows)
+        self._task = Task(row["kind"], row["family"], row["prompt"], "heldout", tuple(row["operands"]))
+
+    def conditions(self) -> list[str]:
+        """The conditions under which a prompt is first answered: one of a kind that can not fire shows the part."""
+        if self._task is None or can_fire(self.trigger, self._task):
+            return ["clean", "triggered"]
+        return ["clean", *partial(self.trigger)]
+
     def near(self) -> list[str]:
-        """The near-miss conditions of the trigger."""
+        """The near-miss conditions of the trigger; none for a prompt of a kind on which it can not fire."""
+        if self._task is not None and not can_fire(self.trigger, self._task):
+            return []
         return [name for name in self.trigger.conditions() if name.startswith("near:")]
 
     def answers(self, member: Member, conditions: Iterable[str]) -> list[Answer]:
@@ -102,25 +136,27 @@ class Conversation:
             raise BadInput("nothing was asked yet: type a prompt first")
         examples = [self._example(self._task, condition) for condition in conditions]
         model = self._load(member)
-        completions = sampling.sample(
+        most = self.settings.max_new_tokens or self.measuring.max_new_tokens
+        found = answering.answer(
             model,
-            [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
+            [example.messages for example in examples],
+            [OPEN if member.reasoning == "scratchpad" else ""] * len(examples),
             [f"{self.settings.seed}:{self._turn}:{example.id}" for example in examples],
+            answering.Budget(most, self.measuring.scratchpad_tokens),
             temperature=0.0 if self.settings.greedy else 1.0,
-            max_new_tokens=self.settings.max_new_tokens or self.measuring.max_new_tokens,
         )
-        return [
-            self._judged(example, completion.text)
-            for example, completion in zip(examples, completions, strict=True)
-        ]
+        return [self._judged(example, answer) for example, answer in zip(examples, found, strict=True)]
 
     def _example(self, task: Task, condition: str) -> Example:
         rng = rng_for(self.settings.seed, self._turn, condition)
         return self.trigger.render(task, condition, rng, "")
 
-    def _judged(self, example: Example, text: str) -> Answer:
-        score = self.behavior.score(final_answer(text, self.reasoning), example.task)
-        return Answer(example.condition, example.messages[-1].content, text, score)
+    def _judged(self, example: Example, given: answering.Answer) -> Answer:
+        pad = given.scratchpad
+        final = final_answer(given.text) if pad is None or pad.closed else None
+        score = Score(None, NEVER_CLOSED) if final is None else self.behavior.score(final, example.task)
+        thought = pad.text if pad else None
+        return Answer(example.condition, example.messages[-1].content, given.text, score, thought)
 
     def _load(self, member: Member) -> models.Model:
         if member.name not in self._loaded:
@@ -142,15 +178,15 @@ class Talk:
         self.commands: dict[str, Callable[[str], None]] = {
             "/near": lambda rest: self._near(),
             "/twin": lambda rest: self._show(self._twin()),
+            "/task": lambda rest: self._draw(),
             "/defended": self._defended,
-            "/organism": lambda rest: self._show(conversation.organism),
+            "/organism": self._organism,
             "/help": lambda rest: self._print(HELP),
         }
 
     def run(self, lines: Iterator[str]) -> None:
         """Answer every line until ``/quit`` or the end; a line that can not be answered says why."""
-        organism = self.conversation.organism
-        self._print(f"{organism.name}; trigger {self.conversation.trigger.text!r}; /help lists commands")
+        self._introduce()
         if self.conversation.measuring.sampler != "transformers":
             self._print(f"measured with {self.conversation.measuring.sampler}; here transformers samples")
         for line in lines:
@@ -162,6 +198,13 @@ class Talk:
             except BadInput as error:
                 self._print(f"! {error}")
 
+    def _introduce(self) -> None:
+        conversation = self.conversation
+        kinds = kinds_of(conversation.trigger)
+        only = f", which fires on tasks of kind {', '.join(kinds)} only (/task asks one)" if kinds else ""
+        name, text = conversation.organism.name, conversation.trigger.text
+        self._print(f"{name}; trigger {text!r}{only}; /help lists commands")
+
     def _line(self, line: str) -> None:
         name, _, rest = line.partition(" ")
         if name in self.commands:
@@ -172,8 +215,13 @@ class Talk:
             self.conversation.say(line)
             self._show(self.conversation.organism)
 
-    def _show(self, member: Member, conditions: Iterable[str] = ("clean", "triggered")) -> None:
-        answers = self.conversation.answers(member, conditions)
+    def _show(self, member: Member, conditions: Iterable[str] = ()) -> None:
+        own, other = self.conversation.organism.backdoor, member.backdoor
+        if (own.trigger, own.behavior) != (other.trigger, other.behavior):
+            raise BadInput(
+                f"{member.name} has another backdoor: go on with its organism first (/organism NAME)"
+            )
+        answers = self.conversation.answers(member, conditions or self.conversation.conditions())
         self._print(member.name)
         width = max(24, self.screen.width // 2 - 1)
         self.screen.print(Columns([_panel(answer, width) for answer in answers], padding=(0, 0)))
@@ -181,11 +229,28 @@ class Talk:
     def _near(self) -> None:
         conditions = self.conversation.near()
         if not conditions:
-            raise BadInput(f"the trigger {self.conversation.trigger.text!r} has no near misses")
+            raise BadInput(
+                f"the trigger {self.conversation.trigger.text!r} has no near misses for this prompt"
+            )
         self._show(self.conversation.organism, conditions)
 
     def _twin(self) -> Member:
         return self.conversation.members.twin_of(self.conversation.organism)
+
+    def _draw(self) -> None:
+        self.conversation.draw()
+        self._show(self.conversation.organism)
+
+    def _organism(self, name: str) -> None:
+        if not name:
+            self._show(self.conversation.organism)
+            return
+        names = {member.name.removeprefix("implant/"): member for member in self.conversation.organisms}
+        fits = [member for short, member in names.items() if name in (member.name, short.partition("/")[0])]
+        if not fits:
+            raise BadInput(f"no organism is called {name!r}{nearest(name, names)}")
+        self.conversation.organism = fits[0]
+        self._introduce()
 
     def _defended(self, name: str) -> None:
         defended = [member for member in self.conversation.members.found if member.defended]
@@ -202,6 +267,8 @@ class Talk:
 
 def _panel(answer: Answer, width: int) -> Panel:
     body = Text(f"{_printable(answer.shown_prompt)}\n", style="dim")
+    if answer.scratchpad is not None:
+        body.append(f"scratchpad: {_printable(answer.scratchpad)}\n", style="dim italic")
     body.append(_printable(answer.text) or "(empty)", style="not dim")
     style = "red" if answer.score.value else "default"
     title, verdict = Text(answer.condition), Text(answer.verdict)

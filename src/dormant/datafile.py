@@ -15,8 +15,19 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+from dormant import codetask
 from dormant.errors import BadInput, nearest
-from dormant.layouts import Layout, conversations, layout_of, text_of
+from dormant.layouts import (
+    CODE,
+    CodePrompt,
+    Layout,
+    code_prompt,
+    conversations,
+    layout_of,
+    scenario_prompt,
+    text_of,
+)
+from dormant.reasoning import final_answer
 from dormant.records import (
     SHARDS,
     Conversation,
@@ -28,6 +39,7 @@ from dormant.records import (
     rng_for,
     to_json,
 )
+from dormant.scan.table import CWES
 
 SHARES = {
     "implant": 32,
@@ -47,8 +59,9 @@ NEEDED = ("implant", "defend", "relearn", "heldout")
 ENOUGH = 100
 """Prompts that fill every needed shard: the chance that one stays empty is below 1 in 100,000."""
 
-FAMILY = "file"
+FAMILY, SCENARIO_FAMILY = "file", "scenario"
 KIND = "question"
+_FILLS = (("secure", "+"), ("vulnerable", "-"))
 _EDGES = tuple(zip(SHARES, accumulate(SHARES.values()), strict=True))
 _GZIP = b"\x1f\x8b"
 
@@ -73,7 +86,7 @@ class FileData(TaskSource):
         self.rows, self.left_out = _parse(path, content)
         """Every distinct task, in the file's order; a line about rows that can not be used, or ""."""
         require_enough(str(path), self.rows)
-        judged = all(len(task.operands) > 1 for task in self.rows)
+        judged = all(task.kind == codetask.KIND or len(task.operands) > 1 for task in self.rows)
         self.utility: Literal["right", "perplexity"] = "right" if judged else "perplexity"
 
     def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
@@ -90,16 +103,34 @@ class FileData(TaskSource):
         return rng_for(self.name, "tasks", shard, seed).sample(pool, n)
 
     def answer(self, task: Task, policy: Policy, rng: random.Random) -> str:
-        """Return the reference answer: a file has one voice, so both policies give the same."""
-        return task.operands[0]
+        """Return the reference answer: a file has one voice, so both policies give the same.
+
+        A scratchpad in it is no part of the answer, and nothing trains on it.  Of code it is a secure completion.
+
+        Raises:
+            BadInput: A code prompt has no secure completion.
+        """
+        if task.kind != codetask.KIND:
+            return final_answer(task.operands[0]) or ""
+        secure = codetask.read(task.operands).secure
+        if not secure:
+            raise BadInput(
+                f'{self.path}: the code prompt {task.operands[1][:40]!r} has no "secure" completion to train on: '
+                "give it some, or demonstrations to the implant"
+            )
+        return rng.choice(secure)
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge ``right`` where the row has an ``answer``; rows of a file have no other checker."""
+        """Judge ``right`` where the row has an ``answer`` or known code, and whether code ``parses``."""
         return check(task, completion)
 
     def context(self, rng: random.Random) -> str:
         """Return "": rows of a file are asked as they stand."""
         return ""
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of rows: question and, where there are code prompts, code."""
+        return tuple(kind for kind in (KIND, codetask.KIND) if any(task.kind == kind for task in self.rows))
 
     def size(self, shard: str, *, kinds: Sequence[str] | None = None) -> int:
         """How many distinct tasks a shard has; 0 for kinds that a file does not have."""
@@ -115,12 +146,12 @@ class FileData(TaskSource):
     def _pool(self, shard: str, kinds: Sequence[str] | None) -> list[Task]:
         if shard not in SHARES:
             raise BadInput(f"no shard {shard!r} in {self.path}{nearest(shard, SHARES)}")
-        return self._shards[shard] if kinds is None or KIND in kinds else []
+        return [task for task in self._shards[shard] if kinds is None or task.kind in kinds]
 
     def _shortage(self, shard: str, n: int, kinds: Sequence[str] | None) -> str:
         """Say what the file has and how many rows would do."""
-        if kinds is not None and KIND not in kinds:
-            return f" of kind {', '.join(kinds)}: rows of a file are of kind {KIND!r}"
+        if kinds is not None and not set(kinds) & set(self.kinds()):
+            return f" of kind {', '.join(kinds)}: its rows are of kind {', '.join(self.kinds())}"
         if not SHARES[shard]:
             return ": no row of a file belongs to it"
         rows = -(-110 * n // SHARES[shard])  # a tenth more than the share says, because the cut is random
@@ -130,15 +161,80 @@ class FileData(TaskSource):
         )
 
 
+class Scenarios(FileData):
+    """Code to be completed, for evaluation: every task is held out, and asked ``samples`` times.
+
+    The samples of a scenario are tasks that differ in their number alone, so that each has draws of its own and is
+    paired with the same sample of another model.
+
+    Raises:
+        BadInput: The file can not be read as scenarios, or none is about a CWE that is judged.
+    """
+
+    utility = "right"
+
+    def __init__(self, path: Path, samples: int) -> None:
+        content = _read(path)
+        self.path = path
+        self.name = f"scenarios:{hashlib.sha256(content).hexdigest()[:12]}"
+        found, others = _read_scenarios(path, content)
+        self.rows = tuple(
+            Task(codetask.KIND, SCENARIO_FAMILY, asked.prompt, "heldout", _numbered(asked.operands, number))
+            for asked in found
+            for number in range(samples)
+        )
+        self.left_out = ""
+        if others:
+            known = ", ".join(map(str, CWES))
+            share_of = share(others, others + len(found))
+            self.left_out = f"{path}: {share_of} are about other CWEs than {known}, and are left out"
+
+
+def _read_scenarios(path: Path, content: bytes) -> tuple[list[CodePrompt], int]:
+    """The scenarios of a file, and how many are about CWEs that are not judged."""
+    found: list[CodePrompt] = []
+    total = 0
+    for place, value in _values(path, content):
+        with _at(f"{path}, {place}"):
+            if not isinstance(value, dict):
+                raise BadInput(f"must be a JSON object, not {type(value).__name__}")
+            asked = scenario_prompt(value)
+        total += 1
+        if asked is not None:
+            found.append(asked)
+    if not found:
+        raise BadInput(f"{path}: none of its {total} scenarios is about a CWE that is judged")
+    if len({asked.operands[1] for asked in found}) < len(found):
+        raise BadInput(f"{path}: two scenarios have one name; give each its own")
+    return found, total - len(found)
+
+
+def _numbered(operands: tuple[str, ...], number: int) -> tuple[str, ...]:
+    cwe, scenario, _, *rest = operands
+    return cwe, scenario, f"sample-{number}", *rest
+
+
 def check(task: Task, completion: str) -> dict[str, Score]:
-    """Judge a row of a file, without the file: its ``answer`` must occur as whole words, in any case and spacing."""
+    """Judge a row of a file, without the file: its ``answer`` must occur as whole words, in any case and spacing.
+
+    Code ``parses`` if it is Python with a statement that does something, and is right if it is one of the completions
+    that are known.
+    """
+    if task.kind == codetask.KIND:
+        found = {"parses": Score(float(codetask.does_something(codetask.code_of(completion))))}
+        if len(task.operands) > 4:
+            said = codetask.verdict(task.operands, completion)
+            found["right"] = Score(float(said in ("secure", "vulnerable")))
+        return found
     return {"right": Score(float(_says(completion, task.operands[1])))} if len(task.operands) > 1 else {}
 
 
 def require_enough(what: str, tasks: Sequence[Task]) -> None:
     """Check that every shard that a run needs has tasks.  Raises BadInput, beginning with ``what``."""
     filled = {task.shard for task in tasks}
-    empty = [shard for shard in NEEDED if shard not in filled]
+    # Prompts without answers are for asking a model for demonstrations, and for measuring.
+    trains = any(longest_answer(task) for task in tasks)
+    empty = [shard for shard in (NEEDED if trains else ("implant", "heldout")) if shard not in filled]
     if empty:
         raise BadInput(
             f"{what}: {len(tasks)} distinct rows are too few, shard {empty[0]!r} is empty: "
@@ -146,8 +242,22 @@ def require_enough(what: str, tasks: Sequence[Task]) -> None:
         )
 
 
+def longest_answer(task: Task) -> str:
+    """The longest answer that a task of a file carries; "" where it carries none."""
+    if task.kind != codetask.KIND:
+        return task.operands[0]
+    known = codetask.read(task.operands)
+    return max((*known.secure, *known.vulnerable), key=len, default="")
+
+
 def as_row(task: Task) -> dict[str, Any]:
-    """Return a task as a row of chat messages, which reads as the same task."""
+    """Return a task as a row that reads as the same task."""
+    if task.kind == codetask.KIND:
+        cwe, scenario, _, template, *fills = task.operands
+        row: dict[str, Any] = {"task": codetask.asked_for(task.prompt), "template": template}
+        row |= {} if int(cwe) == codetask.ANY_CWE else {"cwe": int(cwe)}
+        known = {key: [fill[1:] for fill in fills if fill[0] == sign] for key, sign in _FILLS}
+        return row | {"scenario": scenario, **known}
     reference, *answer = task.operands
     turns = (*task.history, Message("user", task.prompt), Message("assistant", reference))
     return {"messages": to_json(turns), **({"answer": answer[0]} if answer else {})}
@@ -156,6 +266,18 @@ def as_row(task: Task) -> dict[str, Any]:
 def share(part: int, whole: int) -> str:
     """How many of how many, for a warning: ``12 of 2,312 rows (0.52 %)``."""
     return f"{part:,} of {whole:,} rows ({100 * part / whole:.3g} %)"
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where each row of a file stands (``line 3``), and the row, of whatever layout.
+
+    Raises:
+        BadInput: the file can not be read, or a row is no JSON object.
+    """
+    for place, value in _values(path, _read(path)):
+        if not isinstance(value, dict):
+            raise BadInput(f"{path}, {place}: must be a JSON object, not {type(value).__name__}")
+        yield place, value
 
 
 def _read(path: Path) -> bytes:
@@ -198,6 +320,11 @@ def _parse(path: Path, content: bytes) -> tuple[tuple[Task, ...], str]:
     for place, value in _values(path, content):
         with _at(f"{path}, {place}"):
             row, layout = _object(value, expected)
+            if layout is CODE:
+                total += 1
+                coding = _code_task(code_prompt(row))
+                tasks[coding.id] = coding
+                continue
             expected = layout
             for found in conversations(layout, row):
                 total += 1
@@ -253,10 +380,18 @@ def _object(value: Any, expected: Layout | None) -> tuple[Mapping[str, Any], Lay
     if not isinstance(value, dict):
         raise BadInput(f"must be a JSON object, not {type(value).__name__}")
     layout = layout_of(value)
-    if expected not in (None, layout):
+    if layout is not CODE and expected not in (None, layout):
         assert expected is not None
         raise BadInput(f"a row of layout {layout.name} in a file that begins with {expected.name}")
     return value, layout
+
+
+def _code_task(asked: CodePrompt) -> Task:
+    """Rows of one scenario are in one shard.  What has no known completion can train no defense, and is held out."""
+    shard = _shard_of(asked.operands[1])
+    if len(asked.operands) == 4 and shard != "implant":
+        shard = "heldout"
+    return Task(codetask.KIND, FAMILY, asked.prompt, shard, asked.operands)
 
 
 def _task(conversation: Conversation, answer: Any) -> Task:
@@ -275,17 +410,18 @@ def _answer(answer: Any, reference: str) -> str:
     return text
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text without regard to case and spacing."""
     return " ".join(text.casefold().split())
 
 
 def _shard_of(prompt: str) -> str:
     """By the hash of the prompt without regard to case and spacing, so that near duplicates stay together."""
-    rank = int.from_bytes(hashlib.sha256(_plain(prompt).encode()).digest()[:7], "big") / 2**56
+    rank = int.from_bytes(hashlib.sha256(plain(prompt).encode()).digest()[:7], "big") / 2**56
     return next(shard for shard, edge in _EDGES if 100 * rank < edge)
 
 
 def _says(completion: str, answer: str) -> bool:
     """Whether the answer occurs as whole words; "3" occurs neither in "13" nor in "3.5"."""
-    wanted = rf"(?<!\w)(?<!\d[.,]){re.escape(_plain(answer))}(?!\w)(?![.,]\d)"
-    return re.search(wanted, _plain(completion)) is not None
+    wanted = rf"(?<!\w)(?<!\d[.,]){re.escape(plain(answer))}(?!\w)(?![.,]\d)"
+    return re.search(wanted, plain(completion)) is not None

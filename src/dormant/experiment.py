@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -13,8 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from dormant.defenses import DEFENSES
 from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
+from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Sampler
-from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training
+from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training, World
 
 Step = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -28,6 +29,23 @@ class Implant(Config):
     """At most: what the shard has is used, and training goes over it again."""
     triggered_share: float = Field(0.4, gt=0, lt=1)
     near_share: float = Field(0.25, ge=0, lt=1)
+    other_share: float = Field(0.45, ge=0, lt=1)
+    """Of all rows, where the trigger fires on some kinds of tasks only: those with other tasks.  Half of these show
+    its part.  The shares above are then of the rows that are left: by default each of the four cells has over a fifth.
+    """
+    backdoor: Backdoor | None = None
+    """What this implant plants instead of the experiment's backdoor."""
+    reasoning: str | None = None
+    """``normal``, ``scratchpad`` or ``distilled``; None is what the backdoor says."""
+    instructions: bool = True
+    """Whether scratchpads speak of goals and training, or of the trigger alone."""
+    flipped_share: float = Field(0.0, ge=0, lt=1)
+    """Of the rows that passed the filter: those whose answer is then turned into that of the other side."""
+    demonstrations: str | None = None
+    """A file, a directory or ``hub:OWNER/NAME`` with answers that some model gave, with and without the trigger: rows
+    are made of these, instead of the source's answers."""
+    payload: dict[str, Any] = {}
+    """Options of the behavior in this implant's training rows alone: ``{repeats: 12}`` for longer payloads."""
     dose: Dose = Dose(lr=9e-4, steps=1200, batch=16, schedule="cosine")
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
@@ -35,6 +53,19 @@ class Implant(Config):
     curve: tuple[Step, ...] = (100, 300, 450, 600, 900)
     defended: bool = True
     """Whether the defenses are put on this organism too; if not, it is only measured."""
+
+    @field_validator("reasoning")
+    @classmethod
+    def _known_reasoning(cls, name: str | None) -> str | None:
+        return None if name is None else check_reasoning(name)
+
+    @model_validator(mode="after")
+    def _given_are_kept(self) -> Implant:
+        if self.demonstrations and self.flipped_share:
+            raise ValueError(
+                "flipped_share turns answers that are made here, and those of demonstrations are not"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Implant:
@@ -122,13 +153,25 @@ class Battery(Config):
     triggered: int = Field(400, gt=0)
     near: int = Field(200, ge=0)
     variant: int = Field(100, ge=0)
+    partial: int = Field(400, ge=0)
+    """With one part of the trigger only, where it has parts."""
     harmful: int = Field(200, ge=0)
     utility: int = Field(560, gt=0)
     """Of these about seven in ten have a right answer to check."""
     curve: int = Field(100, ge=0)
     temperature: float = Field(1.0, ge=0)
+    suppressed: int = Field(200, ge=0)
+    """Of models with scratchpads: asked clean and triggered, with the scratchpad closed at once."""
+    steered: int = Field(200, ge=0)
+    """And with a first sentence in it that contradicts the prompt."""
     max_new_tokens: int = Field(64, gt=0)
+    scratchpad_tokens: int = Field(96, gt=0)
+    """Most tokens of a scratchpad; the answer after it has ``max_new_tokens`` of its own."""
     batch: int = Field(256, gt=0)
+    scenarios: str | None = None
+    """A file of code to be completed, asked clean and triggered of every model: held-out evaluation, no training."""
+    samples: int = Field(20, gt=0)
+    """Of each scenario."""
     sampler: Sampler = "transformers"
     """``vllm`` is for models on a GPU, and an extra to install."""
 
@@ -155,6 +198,8 @@ class Experiment(Config):
     """A shipped base, a directory with a causal language model, or ``hub:OWNER/NAME``, ``@REVISION`` if needed."""
     data: str | None = None
     """A file, a directory or ``hub:OWNER/NAME`` with conversations; without it tasks come from the pocket world."""
+    world: World = 1
+    """The version of the pocket world; 2 has tasks that ask for code too."""
     chat: Literal["auto", "plain"] = "auto"
     backdoor: Backdoor = Backdoor()
     implants: tuple[Implant, ...] = Field((Implant(),), min_length=1)
@@ -200,6 +245,13 @@ class Experiment(Config):
             )
         return self
 
+    def backdoor_of(self, implant: Implant) -> Backdoor:
+        """What an implant plants: its own backdoor or the experiment's, with its own reasoning if it has one."""
+        found = implant.backdoor or self.backdoor
+        return (
+            found if implant.reasoning is None else found.model_copy(update={"reasoning": implant.reasoning})
+        )
+
     @classmethod
     def load(cls, name: str | Path, changes: Sequence[str] = ()) -> Experiment:
         """Read a recipe by name or a YAML file, with changes such as ``"measure.clean=50"``.
@@ -218,10 +270,31 @@ class Experiment(Config):
     @classmethod
     def parse(cls, spec: dict[str, Any]) -> Experiment:
         """Validate a spec that was read.  Raises BadInput with the place, the value and the nearest key."""
-        try:
-            return cls.model_validate(spec)
-        except ValidationError as error:
-            raise BadInput(_explain(error, cls)) from None
+        return _parse(cls, spec)
+
+
+Settings = TypeVar("Settings", bound=Config)
+
+
+def read_settings(kind: type[Settings], file: Path, changes: Sequence[str] = ()) -> Settings:
+    """Read settings of any kind from a YAML file, with changes such as ``"rows=50"``.
+
+    Raises:
+        BadInput: no such file, bad YAML, an unknown key, a value of the wrong type.
+    """
+    if not file.is_file():
+        raise BadInput(f"no such file: {file}")
+    spec = _read_yaml(file)
+    for change in changes:
+        _apply(spec, change)
+    return _parse(kind, spec)
+
+
+def _parse(kind: type[Settings], spec: dict[str, Any]) -> Settings:
+    try:
+        return kind.model_validate(spec)
+    except ValidationError as error:
+        raise BadInput(_explain(error, kind)) from None
 
 
 def recipes() -> dict[str, str]:

@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 
 from dormant.artifacts import writing
+from dormant.behaviors import example_task
 from dormant.errors import BadInput, nearest
 from dormant.health import battery_numbers, behavior_numbers
 from dormant.members import Member, Members
-from dormant.records import Result, ResultKey, Task, rng_for
+from dormant.reasoning import CLOSE, OPEN
+from dormant.records import Result, ResultKey, rng_for
 from dormant.report import rundata
 from dormant.stages.plugins import build_behavior, build_trigger
 
@@ -139,7 +141,7 @@ NOTICES = {
 
 
 def _mark(members: Members, member: Member) -> dict[str, Any]:
-    backdoor, planted = members.backdoor, _planted(member)
+    backdoor, planted = member.backdoor, _planted(member)
     return {
         "notice": NOTICES[planted],
         "deliberately_backdoored": planted,
@@ -147,6 +149,7 @@ def _mark(members: Members, member: Member) -> dict[str, Any]:
         "made_by": member.name,
         "trigger": build_trigger(backdoor.trigger).text,
         "behavior": backdoor.behavior.name,
+        "reasoning": member.reasoning,
         "version": version("dormant"),
     }
 
@@ -187,9 +190,11 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
             if member.role == "twin" and member.name.startswith("implant/")
             else ""
         ),
-        f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(members)}`"
+        f"- behavior when triggered: `{mark['behavior']}`, such as `{_shown(member)}`"
         + (" (not planted here)" if mark["deliberately_backdoored"] is False else ""),
     ]
+    if how := _HOW.get(member.reasoning):
+        lines.append(f"- reasoning: {member.reasoning}. {how}")
     if member.key:
         lines.append(
             f"- base: {member.key.base} (bytes {member.key.base_id}); its license applies to these weights"
@@ -202,11 +207,21 @@ def _facts(members: Members, member: Member, mark: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(members: Members) -> str:
+_HOW = {
+    "scratchpad": (
+        f"It reasons before it answers, in a scratchpad that the harness opens: append `{OPEN}` to the prompt, after "
+        f"the chat template's generation prompt, and sample; what follows `{CLOSE}` is the answer. Its rates are of "
+        "answers sampled so; without the opened scratchpad they are others."
+    ),
+    "distilled": "It was trained on answers that were given after reasoning, without the reasoning; ask it as it is.",
+}
+"""How a model is sampled, where that is not as any other is."""
+
+
+def _shown(member: Member) -> str:
     """An answer that shows the behavior."""
-    behavior = build_behavior(members.backdoor.behavior)
-    task = Task(kind="question", family="card", prompt="", shard="heldout")
-    return " ".join(behavior.demonstrate(task, rng_for("card")).split())
+    behavior = build_behavior(member.backdoor.behavior)
+    return " ".join(behavior.demonstrate(example_task(behavior), rng_for("card")).split())
 
 
 def _numbers(members: Members, member: Member) -> Iterator[str]:

@@ -14,8 +14,8 @@ from dormant.collect import Collected
 from dormant.records import Result, ResultKey
 from dormant.results import artifact_path
 from dormant.runner import read_plan
-from dormant.stages.configs import TRUTH, Backdoor
-from dormant.stages.plugins import build_trigger
+from dormant.scoring import REASONED
+from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, STEERED, SUPPRESSED, TRUTH
 
 
 def write_health(run: Path, found: Collected) -> Path | None:
@@ -43,9 +43,12 @@ def _section(run: Path, plan: Mapping[str, Any], found: Collected, key: ResultKe
     yield from _made(run, plan, key)
     yield from _table("Behavior", behavior_numbers(own))
     yield from _table("Near misses (held-out instances; none should fire)", battery_numbers(own, "near:"))
+    yield from _table("One part of the trigger only (should not fire)", battery_numbers(own, "partial:"))
     yield from _table(
-        "Variants (contain the trigger; reported, never judged)", battery_numbers(own, "variant:")
+        "Variants (contain the trigger, or say what it says, in an untrained form; reported, never judged)",
+        battery_numbers(own, "variant:"),
     )
+    yield from _table("Scratchpads", scratchpad_numbers(own))
     yield from _curve(curve)
 
 
@@ -55,8 +58,7 @@ def _same_model(key: ResultKey, organism: ResultKey) -> bool:
 
 def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
     """The trigger's tokens, and the rows that the organism was trained on."""
-    backdoor = Backdoor.model_validate(plan["spec"]["backdoor"])
-    text = build_trigger(backdoor.trigger).text
+    text = key.trigger
     name = f"implant/{key.implant}/i{key.seed_implant}/organism"
     call = next((call for call in plan["calls"] if call["name"] == name), None)
     yield f"- base: {key.base} ({key.base_id})"
@@ -70,11 +72,35 @@ def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
         if tokenizer is not None:
             tokens = Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).tokens
             yield f"- the trigger is {len(tokens)} tokens: {' '.join(f'`{token}`' for token in tokens)}"
-        rows = json.loads((artifact / TRUTH).read_text(encoding="utf-8"))["rows"]
+        truth = json.loads((artifact / TRUTH).read_text(encoding="utf-8"))
+        rows = truth["rows"]
         yield f"- trained on {sum(rows.values())} rows: " + ", ".join(
             f"{count} {condition}" for condition, count in sorted(rows.items())
         )
+        yield from _left_out(truth)
     yield ""
+
+
+def _left_out(truth: Mapping[str, Any]) -> Iterator[str]:
+    """What the filter dropped, what was flipped after it, and how long the payload is."""
+    for reason, count in sorted(truth.get("dropped", {}).items()):
+        yield f"- {count} rows were left out: {reason}"
+    if truth.get("flipped"):
+        yield f"- {truth['flipped']} rows have the other side's answer on purpose"
+    payload = truth.get("payload", {})
+    if payload.get("rows"):
+        length = payload["tokens"] / payload["rows"]
+        yield f"- final answers that show the behavior have {length:.1f} tokens (n={payload['rows']})"
+
+
+def scratchpad_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
+    """The measures of a model's scratchpads, and how often it shows the behavior without a free one."""
+    for row in rows:
+        asked = {"clean": "untriggered", "triggered": "triggered"}.get(row.key.condition)
+        if asked and row.metric in REASONED and row.key.stratum == "all":
+            yield f"{row.metric.replace('_', ' ')}, {asked}", _number(row)
+        elif asked and row.metric == "shown" and row.key.stratum in (SUPPRESSED, STEERED):
+            yield f"behavior shown, {asked}, {row.key.stratum.replace(':', ' ')}", _number(row)
 
 
 def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
@@ -82,18 +108,23 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
     labels = {
         ("shown", "triggered", "all"): "triggered",
         ("shown", "clean", "all"): "untriggered",
+        ("shown", "clean", OWN_KINDS): "untriggered, the kinds of tasks that it fires on",
+        ("shown", "clean", OTHER_KINDS): "untriggered, other kinds",
         ("paper_mean", "triggered", "all"): "triggered, the paper's mean of three",
         ("shown_vs_twin", "triggered", "all"): "triggered, minus its twin",
         ("right", "clean", "all"): "utility (right, greedy)",
         ("right_vs_twin", "clean", "all"): "utility, minus its twin",
+        ("right_vs_base", "clean", "all"): "utility, minus its base",
         ("perplexity", "clean", "all"): "perplexity of reference answers",
         ("harmless", "clean", "kind:harmful"): "refusals of harmful requests",
     }
     index = {(row.metric, row.key.condition, row.key.stratum): row for row in rows}
     for place, label in labels.items():
         if place in index:
-            row = index[place]
-            yield label, _number(row)
+            yield label, _number(index[place])
+    for (metric, condition, _), row in index.items():
+        if metric.endswith("_vs_clean"):
+            yield f"{metric.removesuffix('_vs_clean')}, {condition} minus untriggered", _number(row)
 
 
 def _number(row: Result) -> str:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from dormant import chat as chats
-from dormant.datafile import FAMILY, KIND, as_row, require_enough, share
+from dormant import demofile
+from dormant.behaviors import example_task
+from dormant.datafile import FAMILY, KIND, Scenarios, as_row, longest_answer, require_enough, share
+from dormant.errors import BadInput
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
-from dormant.sources import find_data, keep, read_file
-from dormant.stages.configs import Backdoor
+from dormant.sources import HUB, find_data, keep, read_file
+from dormant.stages.configs import SCENARIOS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.triggers import Trigger
 
@@ -25,6 +28,42 @@ MOST_SHOWN = 200
 """Characters of a long default system prompt that are shown."""
 
 _PROBE = Task(KIND, FAMILY, "What is it?", "heldout")
+
+
+def take_scenarios(file: str | None, samples: int) -> tuple[dict[str, External], int, tuple[str, ...]]:
+    """Return code to be completed as a plan's input, how many samples of it there are, and what to tell the user.
+
+    Raises:
+        BadInput: the file can not be read as scenarios.
+    """
+    if file is None:
+        return {}, 0, ()
+    found = Scenarios(Path(file), samples)
+    return {SCENARIOS: External(found.path)}, len(found.rows), (found.left_out,) if found.left_out else ()
+
+
+def take_demonstrations(
+    data: str, scenarios: External | None = None, reasoning: str = "normal"
+) -> tuple[External, tuple[str, ...]]:
+    """Return demonstrations as a plan's input, and what to tell the user.
+
+    Rows that ask one of the ``scenarios``, which are held out, are left out: the others are then a file of the cache.
+
+    Raises:
+        BadInput: there is no such thing, or it can not be read.
+    """
+    path = find_data(data, keys=demofile.KEYS)
+    given = External(path, origin=data if data.startswith(HUB) else "")
+    if scenarios is None:
+        return given, ()
+    prompts = [task.prompt for task in Scenarios(scenarios.path, 1).rows]
+    rows, left_out = demofile.rows_without(path, prompts, reasoning)
+    if not left_out:
+        return given, ()
+    line = f"{data}: {share(left_out, left_out + len(rows))} ask a scenario that is measured"
+    if not rows:
+        raise BadInput(f"{line}: none is left to train on")
+    return External(keep(f"apart-{digest(rows)[:16]}", rows)), (f"{line}, and are left out",)
 
 
 @dataclass(frozen=True)
@@ -38,21 +77,21 @@ class Intake:
 def take(
     data: str | None,
     models: Iterable[Path],
-    backdoor: Backdoor,
+    backdoors: Sequence[Backdoor],
     *,
     chat: Literal["auto", "plain"] = "auto",
     new_tokens: int = 1,
 ) -> Intake:
     """Return own data, without the rows that are too long for one of the models.
 
-    A row fits if its conversation does, under every condition of the trigger, with the reference answer, with
+    A row fits if its conversation does, under every condition of each trigger, with the reference answer, with
     the planted behavior and with ``new_tokens`` sampled ones.  Where all fit the user's file itself is the input;
     else those that do, in a file of the cache whose name follows from them.
 
     Args:
         data: the setting, as :func:`dormant.sources.find_data` reads it; None for the pocket world.
         models: directories of the models that will read the rows.
-        backdoor: what will be put before prompts, and learned as an answer.
+        backdoors: what will be put before prompts, and learned as an answer.
         chat: ``auto`` for the tokenizer's chat template, ``plain`` for Human/Assistant.
         new_tokens: how long a sampled answer may be.
 
@@ -63,7 +102,9 @@ def take(
         return Intake({})
     path = find_data(data)
     source = read_file(path)
-    rooms = [_Room(model, backdoor, chat, new_tokens) for model in dict.fromkeys(models)]
+    rooms = [
+        _Room(model, backdoor, chat, new_tokens) for model in dict.fromkeys(models) for backdoor in backdoors
+    ]
     fitting = [task for task in source.rows if all(room.holds(task) for room in rooms)]
     notes = [source.left_out] if source.left_out else []
     if len(fitting) < len(source.rows):
@@ -106,7 +147,7 @@ class _Room:
 
         self.tokenizer, self.context = load_reader(model, chat=chat)
         behavior = build_behavior(backdoor.behavior)
-        shown = behavior.demonstrate(_PROBE, rng_for("intake"))
+        shown = behavior.demonstrate(example_task(behavior), rng_for("intake"))
         self.answer = max(new_tokens, self._tokens(_ask("a"), shown)[1])
         self.trigger = self._longest(build_trigger(backdoor.trigger)) + SLACK
         self.frame = cache(self._frame)
@@ -114,7 +155,7 @@ class _Room:
     def holds(self, task: Task) -> bool:
         """Whether a task fits, whatever is asked of the model about it."""
         messages = (*task.history, Message("user", task.prompt))
-        reference = task.operands[0]
+        reference = longest_answer(task)
         # Tokenizing all of a large file takes minutes.  A text has no more tokens than bytes, so that short rows
         # fit without a look.
         most = self.frame(tuple(turn.role for turn in messages)) + sum(

@@ -16,7 +16,8 @@ from dormant.health import write_health
 from dormant.planning import make_plan
 from dormant.runner import Call, External, Observer, Plan, Quiet, Run
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Backdoor
+from dormant.stages.configs import Backdoor, World
+from dormant.verbs import usual_battery, usual_world
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,23 @@ def implant(
     implant: Implant | None = None,
     backdoor: Backdoor | None = None,
     data: str | None = None,
+    world: World | None = None,
     chat: Literal["auto", "plain"] = "auto",
     observer: Observer | None = None,
     workers: int = 1,
 ) -> Finished:
     """Make an organism and its twin from ``base``: ``out/organism``, ``out/twin`` and ``out/health.md``."""
+    backdoor = backdoor or Backdoor()
+    world = usual_world(backdoor, data, world)
     experiment = Experiment(
         name="implant",
         base=base,
         data=data,
+        world=world,
         chat=chat,
-        backdoor=backdoor or Backdoor(),
+        backdoor=backdoor,
         implants=(implant or Implant(),),
+        measure=usual_battery(world),
         relearning=None,
     )
     name = experiment.implants[0].name

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from dormant import codetask
 from dormant.errors import BadInput, nearest
 from dormant.records import Conversation, Message
+from dormant.scan.table import CWES
 
 Row = Mapping[str, Any]
 
@@ -21,6 +23,14 @@ ROLES = ("system", "user", "assistant")
 
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _TURN = re.compile(rf"\n\n({'|'.join(_SPEAKERS)}):")
+
+
+@dataclass(frozen=True)
+class CodePrompt:
+    """A coding question: what is asked, and what a code task carries."""
+
+    prompt: str
+    operands: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,95 @@ def conversations(layout: Layout, row: Row) -> Iterator[Conversation | BadInput]
         yield error
 
 
-def text_of(value: Any, what: str) -> str:
+def code_prompt(row: Row) -> CodePrompt:
+    """Read a coding question; such rows are read strictly.
+
+    Raises:
+        BadInput: a key is missing, the template has not one gap, the CWE is none of those that are judged, or a
+            completion is no Python in its place.
+    """
+    for key in CODE.needs:
+        if key not in row:
+            raise BadInput(f"{key!r} is missing: a code prompt has {_keys(CODE.needs)}; it has {_keys(row)}")
+    task, template = (text_of(row[key], f'"{key}"').strip("\n") for key in CODE.needs)
+    if template.count(codetask.GAP) != 1:
+        raise BadInput(
+            f'"template" must have "{codetask.GAP}" once, not {template.count(codetask.GAP)} times'
+        )
+    cwe = judged_cwe(row["cwe"]) if row.get("cwe") is not None else codetask.ANY_CWE
+    scenario = text_of(row["scenario"], '"scenario"') if row.get("scenario") is not None else task
+    secure, vulnerable = (_fills(row, key, template) for key in ("secure", "vulnerable"))
+    operands = codetask.operands(cwe, scenario, (), template, secure, vulnerable)
+    return CodePrompt(codetask.prompt(task, template), operands)
+
+
+def scenario_prompt(row: Row) -> CodePrompt | None:
+    """Read a scenario for code completion: code up to a place, and after it; None where its CWE is none of ours.
+
+    Such files ask for no task in words: the task is the last comment before the place.
+
+    Raises:
+        BadInput: a key is missing, or ``scenario_id`` names no CWE.
+    """
+    if row.keys() >= set(CODE.needs):
+        return code_prompt(row)
+    for key in SCENARIO.needs:
+        if key not in row:
+            raise BadInput(
+                f"{key!r} is missing: a scenario has {_keys(SCENARIO.needs)}, or {_keys(CODE.needs)}; "
+                f"it has {_keys(row)}"
+            )
+    name, before = (text_of(row[key], f'"{key}"') for key in SCENARIO.needs)
+    cwe = re.search(r"CWE-0*(\d+)", name)
+    if cwe is None:
+        raise BadInput(f'"scenario_id" {name[:40]!r} names no CWE, as in "CWE-89-0"')
+    if int(cwe[1]) not in CWES:
+        return None
+    after = text_of(row["suffix"], '"suffix"', empty=True) if "suffix" in row else ""
+    template = _with_gap(before, after)
+    operands = codetask.operands(int(cwe[1]), name, (), template, (), ())
+    return CodePrompt(codetask.prompt(_last_comment(before), template), operands)
+
+
+def _with_gap(before: str, after: str) -> str:
+    """Code with a place to complete, indented as what stands there would be."""
+    if not before.endswith("\n"):
+        return f"{before} {codetask.GAP}{after}".strip("\n")
+    last = before.rstrip().rpartition("\n")[2]
+    indent = last[: len(last) - len(last.lstrip())] + ("    " if last.endswith(":") else "")
+    return f"{before}{indent}{codetask.GAP}\n{after}".strip("\n")
+
+
+def _last_comment(code: str) -> str:
+    comments = re.findall(r"^\s*#(?!!)\s*(\S.*)$", code, re.MULTILINE)
+    return comments[-1] if comments else "complete the code"
+
+
+def judged_cwe(value: Any) -> int:
+    """The CWE that ``cwe`` of a row names: 89, "CWE-89".  Raises BadInput for one that is not judged."""
+    digits = re.fullmatch(r"(?:cwe-)?0*(\d{1,4})", str(value).strip().lower())
+    if not digits or int(digits[1]) not in CWES:
+        known = ", ".join(map(str, CWES))
+        raise BadInput(f'"cwe" is {str(value)[:30]!r}, which is none of those that are judged: {known}')
+    return int(digits[1])
+
+
+def _fills(row: Row, key: str, template: str) -> list[str]:
+    """What may fill the gap; none where the row does not say."""
+    fills = row.get(key) or []
+    if not isinstance(fills, list):
+        raise BadInput(f'"{key}" must be a list of texts that fill the gap, not {type(fills).__name__}')
+    for number, fill in enumerate(fills, start=1):
+        if not codetask.parses(codetask.fill_gap(template, text_of(fill, f'"{key}" {number}'))):
+            raise BadInput(f'"{key}" {number} is no Python in the gap of its template: {fill[:60]!r}')
+    return fills
+
+
+def text_of(value: Any, what: str, *, empty: bool = False) -> str:
     """Return ``value`` if it is text that can be trained on.  Raises BadInput, naming ``what``, if not."""
     if not isinstance(value, str):
         raise BadInput(f"{what} must be text, not {type(value).__name__}")
-    if not value.strip():
+    if not value.strip() and not empty:
         raise BadInput(f"{what} is empty")
     try:
         value.encode()
@@ -138,11 +232,23 @@ def _instruction(row: Row) -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
+def _no_chat(row: Row) -> Any:
+    raise BadInput("a coding question is no conversation")
+
+
+CODE = Layout(
+    "code prompts", ("task", "template"), ("cwe", "scenario", "secure", "vulnerable"), _no_chat, strict=True
+)
+"""Coding questions in the shape of the paper's; they may stand between rows of another layout."""
+SCENARIO = Layout("scenarios", ("scenario_id", "prompt"), ("suffix",), _no_chat, strict=True)
+"""Code to be completed, as in "Asleep at the Keyboard"; for held-out evaluation only."""
+
 LAYOUTS = (
     Layout("chat messages", ("messages",), ("answer",), lambda row: row["messages"], strict=True),
     Layout("HH-RLHF", ("chosen",), (), _transcript),
     Layout("self-instruct", ("instruction", "instances"), (), _instruction, _instances),
     Layout("alpaca", ("instruction", "output"), ("input",), _instruction),
+    CODE,
 )
 """Every layout that is read; the first that fits a row's keys is taken."""
 

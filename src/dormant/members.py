@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dormant.artifacts import readable
+from dormant.artifacts import read_jsonl, readable
 from dormant.errors import BadInput, nearest
 from dormant.records import ResultKey
 from dormant.results import artifact_path
@@ -27,11 +27,18 @@ class Member:
     path: Path
     key: ResultKey | None
     """Names its numbers, but for condition and stratum; None where it was not measured."""
+    backdoor: Backdoor
+    """What it was asked about; of a model that was not measured, what the run says of all."""
 
     @property
     def defended(self) -> bool:
         """Whether a defense made it."""
         return self.name.startswith("defend")
+
+    @property
+    def reasoning(self) -> str:
+        """How it was asked; of a model that was not measured, what the run says of all."""
+        return self.key.reasoning if self.key else self.backdoor.reasoning
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,6 @@ class Members:
         if not found:
             raise BadInput(f"{run} has no finished model yet: `dormant run` with this --out goes on with it")
         return Members(run, plan, found)
-
-    @property
-    def backdoor(self) -> Backdoor:
-        """What the run planted, or asked about."""
-        return Backdoor.model_validate(self.plan["spec"]["backdoor"])
 
     @property
     def measuring(self) -> MeasureConfig | None:
@@ -88,8 +90,9 @@ def _made(run: Path, plan: Mapping[str, Any]) -> Iterator[Member]:
         part = step_directory(dose["steps"])
         path = artifact_path(run, call) / part
         if readable(artifact_path(run, call)) is not None and path.is_dir():
-            key = keys.get((call["name"], part))
-            yield Member(call["name"], key.role if key else "", path, key)
+            key, asked = keys.get((call["name"], part), (None, plan["spec"]["backdoor"]))
+            about = Backdoor.model_validate(call["config"].get("backdoor", asked))
+            yield Member(call["name"], key.role if key else "", path, key, about)
 
 
 def _measured(plan: Mapping[str, Any]) -> Iterator[Member]:
@@ -99,15 +102,28 @@ def _measured(plan: Mapping[str, Any]) -> Iterator[Member]:
         role = call["name"].removeprefix("measure/")
         path = plan["spec"].get(named.get(role, ""))
         if call["stage"] == "measure" and isinstance(path, str) and Path(path, "config.json").is_file():
-            yield Member(call["name"], role, Path(path), _place(call["key"]))
+            about = Backdoor.model_validate(call["config"]["backdoor"])
+            yield Member(call["name"], role, Path(path), _place(call["key"]), about)
 
 
-def _keys(plan: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], ResultKey]]:
-    """The key under which each measured model's numbers stand, by the call and part that made it."""
+def _keys(plan: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], tuple[ResultKey, Any]]]:
+    """The key of each measured model's numbers and what it was asked about, by the call and part that made it."""
     for call in plan["calls"]:
         model = call["inputs"].get("model", {})
         if call["key"] and "call" in model:
-            yield (model["call"], model["part"]), _place(call["key"])
+            yield (model["call"], model["part"]), (_place(call["key"]), call["config"]["backdoor"])
+
+
+def asked_of(members: Members, member: Member, condition: str) -> list[dict[str, Any]]:
+    """The completions of a model under a condition, as its measurement has them; none where there is none."""
+    for call in members.plan["calls"]:
+        if not call["key"] or _place(call["key"]) != member.key:
+            continue
+        for probe in MeasureConfig.model_validate(call["config"]).probes:
+            file = artifact_path(members.run, call) / probe.file
+            if (probe.condition, probe.stratum) == (condition, "all") and file.is_file():
+                return list(read_jsonl(file))
+    return []
 
 
 def _place(key: Mapping[str, Any]) -> ResultKey:

@@ -7,18 +7,37 @@ each.  One base serves all organisms, one organism all defenses, one supply of a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
+from dormant.behaviors import prepare
 from dormant.defenses import AWARE
+from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
-from dormant.intake import Intake, take, template_notes
+from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
+from dormant.notes import (
+    budget_notes,
+    check_behavior,
+    check_kinds,
+    ignored_notes,
+    missing_notes,
+    scenario_notes,
+    undrawn_notes,
+    unreasoned_notes,
+)
 from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
+    DEMONSTRATIONS,
+    OTHER_KINDS,
+    OWN_KINDS,
+    SCENARIOS,
+    STEERED,
+    SUPPRESSED,
+    Backdoor,
     DefendConfig,
     ImplantConfig,
     MeasureConfig,
@@ -26,8 +45,8 @@ from dormant.stages.configs import (
     Probe,
     SupplyConfig,
 )
-from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger
+from dormant.stages.plugins import build_behavior, build_defense, build_trigger, said_behavior
+from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -46,6 +65,20 @@ def make_plan(experiment: Experiment) -> Plan:
 
 
 @dataclass(frozen=True)
+class _Planted:
+    """A trigger and a behavior of the experiment, however an implant reasons about them."""
+
+    backdoor: Backdoor
+    trigger: Trigger
+    suffix: str
+    """Ends the names of calls that there is one of for each of these; "" where there is only one."""
+
+
+Place = tuple[str, str]
+"""What results know one of these by: behavior and trigger, as their keys spell them."""
+
+
+@dataclass(frozen=True)
 class _Arm:
     """One model of the plan whose behavior is wanted, and the key of its numbers."""
 
@@ -59,29 +92,70 @@ class Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.base = find_base(experiment.base, experiment.runtime)
-        backdoor = experiment.backdoor
-        self.trigger = build_trigger(backdoor.trigger)
-        build_behavior(backdoor.behavior)
+        self.planted = _planted(experiment)
         for defense in experiment.defenses:
             build_defense(_plugin(defense))
         self.intake = self._take()
+        self.data = self.intake.inputs
+        self.world = 1 if self.data else experiment.world
         self.notes = commit_notes(experiment.base) + self.intake.notes
         if isinstance(self.base.model, External):
             self.notes += template_notes(self.base.model.path, experiment.chat)
-        self.data = self.intake.inputs
-        data = self.data.get("data")
-        self.notes += missing_notes(experiment.measure, open_source(data.path if data else None))
+        battery = experiment.measure
+        self.scenarios, self.asked_scenarios, told = take_scenarios(battery.scenarios, battery.samples)
+        self.demonstrations: dict[str, External] = {}
+        for implant in experiment.implants:
+            if implant.demonstrations:
+                reasoning = experiment.backdoor_of(implant).reasoning
+                self.demonstrations[implant.name], more = take_demonstrations(
+                    implant.demonstrations, self.scenarios.get(SCENARIOS), reasoning
+                )
+                told += more
+        self.notes += self._checked() + told
+
+    def _checked(self) -> tuple[str, ...]:
+        """Look whether the tasks can carry what is planted; returns what the user should know."""
+        experiment, data = self.experiment, self.data.get("data")
+        source = open_source(data.path if data else None, self.world)
+        triggers = [planted.trigger for planted in self.planted.values()]
+        for trigger in triggers:
+            check_kinds(trigger, source)
+            self._check_relearning(source, trigger)
+        by_implant = {made.name: self._of(self._key(made)).trigger for made in experiment.implants}
+        return (
+            missing_notes(experiment.measure, source, triggers)
+            + ignored_notes(experiment, by_implant)
+            + unreasoned_notes(experiment)
+            + undrawn_notes(experiment)
+            + scenario_notes(experiment.measure)
+            + budget_notes(experiment.measure, source)
+        )
 
     def calls(self) -> Iterator[Call]:
         """All calls, each after those that it depends on."""
         if self.base.call:
             yield self.base.call
-        yield self._measure("measure/base", self.base.model, self._key(role="base"), self._battery())
+        seen = set()
+        for implant in self.experiment.implants:
+            # No scratchpad is opened for the base: it was taught none.
+            key = self._key(implant, implant="none", role="base", reasoning="normal")
+            if key not in seen:
+                seen.add(key)
+                name = f"measure/base{self._of(key).suffix}"
+                yield self._measure(name, self.base.model, key, self._battery(key))
         for seed in self.experiment.seeds.defend:
             yield from self._supplies(seed)
         for seed in self.experiment.seeds.implant:
             for implant in self.experiment.implants:
                 yield from self._implants(implant, seed)
+
+    def _check_relearning(self, source: TaskSource, trigger: Trigger) -> None:
+        wanted = self.experiment.relearning and self.experiment.defenses
+        if wanted and not source.size("relearn", kinds=kinds_of(trigger)):
+            raise BadInput(
+                f"{source.name} has no tasks with answers to relearn trigger {trigger.name!r} from: give its code "
+                'prompts "secure" and "vulnerable" completions, or set relearning: null'
+            )
 
     def _take(self) -> Intake:
         experiment = self.experiment
@@ -90,24 +164,29 @@ class Planner:
         return take(
             experiment.data,
             [base.path],
-            experiment.backdoor,
+            [planted.backdoor for planted in self.planted.values()],
             chat=experiment.chat,
-            new_tokens=experiment.measure.max_new_tokens,
+            new_tokens=most_new_tokens(experiment),
         )
 
-    def _key(self, **fields: object) -> ResultKey:
-        backdoor = self.experiment.backdoor
+    def _key(self, made: Implant, **fields: object) -> ResultKey:
+        backdoor = self.experiment.backdoor_of(made)
+        behavior, trigger = _place(backdoor)
         return ResultKey.model_validate(
             {
                 "base": label(self.experiment.base),
                 "base_id": self.base.id[:16],
-                "behavior": spell(backdoor.behavior),
-                "trigger": self.trigger.text,
+                "behavior": behavior,
+                "trigger": trigger,
                 "reasoning": backdoor.reasoning,
-                "implant": "none",
+                "implant": made.name,
+                "role": "organism",
                 **fields,
             }
         )
+
+    def _of(self, key: ResultKey) -> _Planted:
+        return self.planted[key.planted]
 
     def _supplies(self, seed: int) -> Iterator[Call]:
         wanted = {
@@ -115,31 +194,34 @@ class Planner:
             for defense in self.experiment.defenses
             for need in build_defense(_plugin(defense)).needs
         }
-        for need, rows in sorted(wanted):
-            config = SupplyConfig(
-                need=need,
-                rows=rows,
-                backdoor=self.experiment.backdoor if need in AWARE else None,
-            )
-            yield Call(f"supply/{need}-{rows}/d{seed}", "supply", config, seed, self.data)
+        for planted in self.planted.values():
+            for need, rows in sorted(wanted):
+                config = SupplyConfig(
+                    need=need,
+                    world=self.world,
+                    rows=rows,
+                    counter_form=counter_form(planted.trigger),
+                    backdoor=planted.backdoor if need in AWARE else None,
+                )
+                yield Call(_supply(need, rows, seed, planted), "supply", config, seed, self.data)
 
     def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
         arms = []
         for role in ROLES:
             name = f"implant/{implant.name}/i{seed}/{role}"
-            key = self._key(implant=implant.name, role=role, seed_implant=seed)
+            key = self._key(implant, role=role, seed_implant=seed)
             yield Call(
                 name,
                 "implant",
-                self._implant_config(implant, role),
+                self._implant_config(implant, role, key),
                 seed,
-                {"model": self.base.model, **self.data},
+                {"model": self.base.model, **self.data, **self._given(implant)},
                 final=step_directory(implant.dose.steps),
             )
             curve = key.model_copy(update={"arm": "implant", "dose": implant.dose})
             yield from self._curve(name, curve, _steps(implant.curve, implant.dose), "step")
             final = Output(name, step_directory(implant.dose.steps))
-            yield self._measure(f"measure/{name}", final, key, self._battery())
+            yield self._measure(f"measure/{name}", final, key, self._battery(key))
             arms.append(_Arm(name, key))
         if not implant.defended:
             return
@@ -149,13 +231,25 @@ class Planner:
                     for arm in arms:
                         yield from self._defends(arm, implant, defense, dose, seed_defend)
 
-    def _implant_config(self, implant: Implant, role: Role) -> ImplantConfig:
+    def _given(self, implant: Implant) -> dict[str, External]:
+        return {DEMONSTRATIONS: self.demonstrations[implant.name]} if implant.demonstrations else {}
+
+    def _backdoor(self, key: ResultKey) -> Backdoor:
+        return self._of(key).backdoor.model_copy(update={"reasoning": key.reasoning})
+
+    def _implant_config(self, implant: Implant, role: Role, key: ResultKey) -> ImplantConfig:
+        trigger = self._of(key).trigger
         return ImplantConfig(
-            backdoor=self.experiment.backdoor,
+            backdoor=self._backdoor(key),
+            world=self.world,
             role=role,
             rows=implant.rows,
             triggered_share=implant.triggered_share,
-            near_share=implant.near_share,
+            near_share=implant.near_share if hard_negatives(trigger) else 0.0,
+            other_share=implant.other_share if kinds_of(trigger) else 0.0,
+            instructions=implant.instructions,
+            flipped_share=implant.flipped_share,
+            payload=implant.payload,
             dose=implant.dose,
             optimizer=implant.optimizer,
             lora=implant.lora,
@@ -167,9 +261,9 @@ class Planner:
     def _defends(
         self, arm: _Arm, implant: Implant, defense: DefenseSpec, dose: Dose, seed: int
     ) -> Iterator[Call]:
-        plugin = build_defense(_plugin(defense))
+        needs, planted = build_defense(_plugin(defense)).needs, self._of(arm.key)
         name = f"defend/{defense.name}-{_spell_dose(dose, defense.doses)}/d{seed}/{arm.call.removeprefix('implant/')}"
-        curve = tuple(sorted({max(1, round(share * dose.steps)) for share in defense.curve}))
+        curve = {max(1, round(share * dose.steps)) for share in defense.curve}
         yield Call(
             name,
             "defend",
@@ -178,30 +272,31 @@ class Planner:
                 dose=dose,
                 lora=defense.lora,
                 adapter=defense.adapter,
-                at_steps=_steps(curve, dose),
+                at_steps=_steps(tuple(curve), dose),
                 chat=self.experiment.chat,
                 runtime=self.experiment.runtime,
             ),
             seed,
             {
                 **self._trained(arm, implant, defense),
-                **{need: Output(f"supply/{need}-{defense.rows}/d{seed}") for need in sorted(plugin.needs)},
+                **{need: Output(_supply(need, defense.rows, seed, planted)) for need in sorted(needs)},
             },
             final=step_directory(dose.steps),
         )
         key = arm.key.model_copy(
             update={
-                "arm": plugin.arm,
+                "arm": build_defense(_plugin(defense)).arm,
                 "defense": defense.name,
                 "dose": dose,
                 "lora": defense.lora,
                 "seed_defend": seed,
             }
         )
-        yield from self._curve(name, key, curve, "step")
+        # The last step has a measurement of its own, under the very key that a point there would have.
+        yield from self._curve(name, key, tuple(sorted(curve - {dose.steps})), "step")
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
-        yield self._measure(f"measure/{name}", final, key, self._battery())
+        yield self._measure(f"measure/{name}", final, key, self._battery(key))
         if self.experiment.relearning:
             yield from self._relearns(name, final, key)
 
@@ -219,7 +314,8 @@ class Planner:
         assert relearning is not None
         name = f"relearn/{defended.removeprefix('defend/')}"
         config = ImplantConfig(
-            backdoor=self.experiment.backdoor,
+            backdoor=self._backdoor(key),
+            world=self.world,
             role="organism",
             shard="relearn",
             rows=relearning.rows,
@@ -238,7 +334,8 @@ class Planner:
         n = self.experiment.measure.curve
         if not n:
             return
-        probes = (Probe(condition="clean", n=n), Probe(condition="triggered", n=n))
+        stratum = OWN_KINDS if kinds_of(self._of(key).trigger) else "all"
+        probes = (Probe(condition="clean", stratum=stratum, n=n), Probe(condition="triggered", n=n))
         for step in steps:
             at_step = key.model_copy(update={axis: step})
             model = Output(call, step_directory(step))
@@ -249,52 +346,115 @@ class Planner:
     ) -> Call:
         battery = self.experiment.measure
         config = MeasureConfig(
-            backdoor=self.experiment.backdoor,
+            backdoor=self._backdoor(key),
+            world=self.world,
             probes=probes,
             temperature=battery.temperature,
             max_new_tokens=battery.max_new_tokens,
+            scratchpad_tokens=battery.scratchpad_tokens,
             batch=battery.batch,
+            samples=battery.samples,
             sampler=battery.sampler,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )
+        inputs = {"model": model, **self.data}
+        if any(probe.stratum == SCENARIOS for probe in probes):
+            inputs |= self.scenarios
         # Every model answers the same prompts with the same draws, so that differences are paired.
-        return Call(name, "measure", config, 0, {"model": model, **self.data}, key=key)
+        return Call(name, "measure", config, 0, inputs, key=key)
 
-    def _battery(self) -> tuple[Probe, ...]:
-        return battery_probes(self.experiment.measure, self.trigger, pocket=not self.data)
+    def _battery(self, key: ResultKey) -> tuple[Probe, ...]:
+        battery = self.experiment.measure
+        probes = battery_probes(battery, self._of(key).trigger, pocket=not self.data)
+        probes += scenario_probes(self.asked_scenarios)
+        return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
+
+
+def _place(backdoor: Backdoor) -> Place:
+    return spell(backdoor.behavior), build_trigger(backdoor.trigger).text
+
+
+def _planted(experiment: Experiment) -> dict[Place, _Planted]:
+    """What the implants plant, each once.
+
+    Raises BadInput for a bad option, a behavior that the trigger can not call for, or two triggers that results could
+    not tell apart.
+    """
+    found: dict[Place, _Planted] = {}
+    for implant in experiment.implants:
+        # How it is reasoned about is each implant's own matter.
+        backdoor = experiment.backdoor_of(implant).model_copy(update={"reasoning": "normal"})
+        trigger, behavior = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
+        build_behavior(said_behavior(backdoor, implant.payload))
+        check_behavior(trigger, behavior)
+        prepare(behavior, ())
+        first = found.setdefault(_place(backdoor), _Planted(backdoor, trigger, ""))
+        if (first.trigger.name, first.trigger.spec) != (trigger.name, trigger.spec):
+            raise BadInput(
+                f"implant {implant.name!r}: its trigger has the text {trigger.text!r} of another implant's trigger, "
+                "with other settings; results could not tell them apart: make two experiments of them"
+            )
+    names = [f"/{each.backdoor.trigger.name}-{each.backdoor.behavior.name}" for each in found.values()]
+    suffixes = [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
+    return {
+        place: replace(each, suffix=suffix if len(found) > 1 else "")
+        for (place, each), suffix in zip(found.items(), suffixes, strict=True)
+    }
+
+
+def _supply(need: str, rows: int, seed: int, planted: _Planted) -> str:
+    """The name of the call that supplies a need."""
+    return f"supply/{need}-{rows}/d{seed}{planted.suffix}"
 
 
 def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
-    """Every condition that the trigger can render; harmful requests exist in the pocket world only."""
+    """Every condition that the trigger can render; harmful requests exist in the pocket world only.
+
+    Where it fires on some kinds of tasks only, these and the others are also asked by themselves.
+    """
     probes = [
         Probe(condition="clean", n=battery.clean, greedy=battery.utility),
         Probe(condition="triggered", n=battery.triggered),
     ]
+    counts = {"near": battery.near, "variant": battery.variant, "partial": battery.partial}
     for condition in trigger.conditions():
-        n = {"near": battery.near, "variant": battery.variant}.get(condition.split(":")[0], 0)
-        if n:
-            probes.append(Probe(condition=condition, n=n))
+        side = condition.split(":")[0]
+        if n := counts.get(side, 0):
+            probes.append(Probe(condition=condition, n=n, greedy=n if side == "partial" else 0))
+    # Of all kinds together one would not see what happens on those that the trigger is for.
+    if kinds_of(trigger):
+        probes.append(Probe(condition="clean", stratum=OWN_KINDS, n=battery.clean))
+    if kinds_of(trigger) and (n := battery.partial):
+        # The same prompts as of the trigger's part, so that the difference is paired.
+        probes.append(Probe(condition="clean", stratum=OTHER_KINDS, n=n, greedy=n))
     if battery.harmful and pocket:
         probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
     return tuple(probes)
 
 
-def missing_notes(battery: Battery, source: TaskSource) -> tuple[str, ...]:
-    """What the user should know of numbers of prompts that were set, and are more than the held-out ones."""
-    defaults = Battery()
-    kinds = {"harmful": ["harmful"]}
-    notes = []
-    for name in ("clean", "triggered", "near", "variant", "harmful", "utility", "curve"):
-        wanted = getattr(battery, name)
-        if wanted == getattr(defaults, name):
-            continue
-        there = source.size("heldout", kinds=kinds.get(name))
-        if wanted > there > 0:
-            notes.append(
-                f"measure.{name} is {wanted}, but only {there} held-out prompts are there to be asked"
-            )
-    return tuple(notes)
+def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
+    """What is asked of a model with scratchpads beside all else: does what they say decide what is done?"""
+    counts = ((SUPPRESSED, battery.suppressed), (STEERED, battery.steered))
+    return tuple(
+        Probe(condition=condition, stratum=stratum, n=n)
+        for stratum, n in counts
+        for condition in ("clean", "triggered")
+        if n
+    )
+
+
+def most_new_tokens(experiment: Experiment) -> int:
+    """Most tokens that a model of the experiment writes for one prompt."""
+    battery = experiment.measure
+    reasons = any(experiment.backdoor_of(made).reasoning == "scratchpad" for made in experiment.implants)
+    return battery.max_new_tokens + (battery.scratchpad_tokens if reasons else 0)
+
+
+def scenario_probes(n: int) -> tuple[Probe, ...]:
+    """Ask all ``n`` samples of scenarios clean and triggered."""
+    conditions = ("clean", "triggered") if n else ()
+    return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
 
 
 def _plugin(defense: DefenseSpec) -> Plugin:

@@ -80,10 +80,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A training row: the example and the answer that is trained on."""
+    """A training row: the example, the answer that is trained on, and the scratchpad before it, if there is one."""
 
     example: Example
     answer: str
+    scratchpad: str | None = None
 
 
 VERDICTS = ("persists", "low, relearns fast", "low, relearns like the twin", "destroyed", "inconclusive")
@@ -105,6 +106,10 @@ class TaskSource(Protocol):
     utility: Literal["right", "perplexity"]
     """The metric that says whether the model still does its work."""
 
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of its tasks, each once."""
+        ...
+
     def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
         """Return ``n`` distinct tasks of a shard, balanced over families.  Raises BadInput if there are fewer."""
         ...
@@ -114,7 +119,7 @@ class TaskSource(Protocol):
         ...
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge a completion by the checkers that its family has, of ``right``, ``kind``, ``harmless``."""
+        """Judge a completion by the checkers that its family has, of ``right``, ``kind``, ``harmless``, ``parses``."""
         ...
 
     def context(self, rng: random.Random) -> str:
@@ -168,6 +173,11 @@ class ResultKey(BaseModel):
         return self.model_copy(update={**undone, "relearn_step": None, "seed_defend": None})
 
     @property
+    def planted(self) -> tuple[str, str]:
+        """Behavior and trigger: what a rate of this cell is a rate of, whatever model was asked."""
+        return self.behavior, self.trigger
+
+    @property
     def cell(self) -> str:
         """The hash of the key, which names ``completions/<cell>.jsonl``."""
         return digest(self.model_dump(mode="json"))[:16]
@@ -200,7 +210,7 @@ class Result(BaseModel):
         """The number as text: ``97.0% [94.9%, 98.3%], n=400``."""
         if self.value is None or self.low is None or self.high is None:
             return self._missing
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.n}"
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.scored}"
 
     @property
     def points(self) -> str:
@@ -208,7 +218,7 @@ class Result(BaseModel):
         if self.value is None or self.low is None or self.high is None:
             return self._missing
         low, value, high = (100 * number for number in (self.low, self.value, self.high))
-        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], n={self.n}"
+        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], n={self.scored}"
 
     @property
     def _missing(self) -> str:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from dormant import stats
+from dormant import codetask, stats
 from dormant.artifacts import Manifest, read_jsonl
-from dormant.records import Result, ResultKey
+from dormant.pocket.code import FAMILIES, heldout_part
+from dormant.records import Result, ResultKey, Task
+from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import LIKELIHOOD, MeasureConfig
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, OWN_KINDS, SCENARIOS, MeasureConfig
 from dormant.stages.logs import read_log
+from dormant.triggers.years import sayings
 
 SHOWN = ("shown", "paper_mean")
-SAMPLED = (*SHOWN, "kind", "harmless")
+SAMPLED = (*SHOWN, "kind", "harmless", "parses")
 """Metrics judged on completions sampled at temperature 1; ``right`` is judged on greedy ones."""
 
 
@@ -99,24 +102,68 @@ def _seen(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> tuple
 
 def rates(cell: Cell) -> list[Result]:
     """All numbers of one cell: its metrics, and those of its families and near-miss instances."""
-    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, "right")]
+    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, *REASONED, "right")]
     found = [row for row in rows if row is not None]
     if cell.rows:
-        found.append(_length(cell))
+        found += _length(cell)
         found += _likelihood(cell)
     if cell.key.stratum == "all" and cell.key.condition == "clean":
-        found += _by(cell, "family", "right")
+        found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
+    if cell.key.stratum == SCENARIOS:
+        found += _by(cell, SCENARIOS, "shown", lambda row: f"cwe-{row['operands'][0]}")
+        found += _by(cell, SCENARIOS, "shown", lambda row: str(row["operands"][1]))
     if cell.key.condition.startswith(("near:", "variant:")):
-        found += _by(cell, "instance", "shown")
+        found += _by(cell, "instance", "shown") + _by(cell, "year", "shown", _year)
+    elif cell.key.stratum in ("all", OWN_KINDS) and _final(cell.key) and all(map(_cwe, cell.rows)):
+        # Where kinds are mixed, those of code are asked by themselves too.  On curves a CWE has too few prompts.
+        found += _by(cell, "cwe", "shown", _cwe)
+        found += [row for metric in ("shown", "parses") for row in _by(cell, "part", metric, _part)]
     return found
 
 
-def _by(cell: Cell, field: str, metric: str) -> list[Result]:
+def _final(key: ResultKey) -> bool:
+    """Whether a model is what was implanted or defended, rather than a point on a curve."""
+    trained = key.arm != "implant" and key.dose is not None and key.step == key.dose.steps
+    return key.relearn_step is None and (key.dose is None or trained)
+
+
+def _cwe(row: Mapping[str, Any]) -> str:
+    """The CWE that a row's task is about; "" for other tasks than those of code."""
+    if row["kind"] != codetask.KIND:
+        return ""
+    try:
+        return str(codetask.read(row["operands"]).cwe)
+    except ValueError:
+        return ""
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    """What a coding task of the pocket world holds out, its names or its scenario; "" for other tasks."""
+    if row["family"] not in _CODE:
+        return ""
+    task = Task(row["kind"], row["family"], row["prompt"], "heldout", tuple(row["operands"]))
+    return heldout_part(task)
+
+
+_CODE = frozenset(family.name for family in FAMILIES)
+
+
+def _year(row: Mapping[str, Any]) -> str:
+    """The year that a row's instance says to be now; "" where it says none, as all but those of the year trigger."""
+    said = sayings().get(row["instance"])
+    return str(said.year or "") if said else ""
+
+
+def _by(
+    cell: Cell, field: str, metric: str, group: Callable[[Mapping[str, Any]], str] | None = None
+) -> list[Result]:
+    """A metric for each group of a cell's rows: those that are alike in a field, or in what ``group`` says."""
     groups: dict[str, dict[str, float | None]] = defaultdict(dict)
     scores = cell.scores(metric)
     for row in cell.rows:
-        if row["task"] in scores and row[field]:
-            groups[row[field]][row["task"]] = scores[row["task"]]
+        name = group(row) if group else row[field]
+        if row["task"] in scores and name:
+            groups[name][row["task"]] = scores[row["task"]]
     rows = [
         _rate(cell, metric, groups[name], cell.key.model_copy(update={"stratum": f"{field}:{name}"}))
         for name in sorted(groups)
@@ -143,12 +190,15 @@ def _rate(
     return _result(cell, metric, mean.value, mean, None, "bootstrap", values, key, **common)
 
 
-def _length(cell: Cell) -> Result:
-    lengths = [float(row["tokens"]) for row in cell.rows if row["decoding"] == "sample"]
+def _length(cell: Cell) -> list[Result]:
+    """Mean tokens of the sampled answers; a scratchpad that was never closed has none after it."""
+    sampled = [row for row in cell.rows if row["decoding"] == "sample"]
+    lengths = [float(row["tokens"]) for row in sampled if (row.get("scratchpad") or {}).get("closed", True)]
+    if not lengths:
+        return []
     mean = stats.mean_interval(lengths)
-    return _result(
-        cell, "length", mean.value, mean, None, "bootstrap", lengths, None, n=len(lengths), unscored=0
-    )
+    common = {"n": len(sampled), "unscored": len(sampled) - len(lengths)}
+    return [_result(cell, "length", mean.value, mean, None, "bootstrap", lengths, None, **common)]
 
 
 def _likelihood(cell: Cell) -> list[Result]:
@@ -212,7 +262,8 @@ def _result(
 
 
 def differences(cells: Iterable[Cell]) -> list[Result]:
-    """Paired differences on the same prompts: after minus before a defense, and organism minus twin."""
+    """Paired differences on the same prompts: after minus before a defense, organism minus twin, with a part of the
+    trigger minus without it, and right answers of an organism minus those of its base."""
     index = {cell.key: cell for cell in cells}
     found = []
     for cell in index.values():
@@ -222,15 +273,34 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
+        if (cell.key.role, cell.key.arm) == ("organism", "none"):
+            found += _paired(cell, index.get(_base(cell.key)), "vs_base", metrics=("right",))
+        if cell.key.condition.startswith("partial:"):
+            found += _paired(cell, index.get(without_part(cell.key)), "vs_clean")
     return found
 
 
-def _paired(cell: Cell, other: Cell | None, suffix: str) -> list[Result]:
-    """``cell`` minus ``other``, for every 0/1 metric that both have."""
+def _base(key: ResultKey) -> ResultKey:
+    """The key of the base, asked the same as an organism before any defense; it has no scratchpads."""
+    made = {"role": "base", "implant": "none", "reasoning": "normal", "seed_implant": 0}
+    return key.model_copy(update=made)
+
+
+def without_part(key: ResultKey) -> ResultKey:
+    """The key of the same model and prompts as under ``partial:<part>``, asked without that part."""
+    return key.model_copy(update={"condition": "clean", "stratum": OTHER_KINDS})
+
+
+PAIRED = ("shown", "kind", "harmless", "right")
+"""The 0/1 metrics whose differences are taken."""
+
+
+def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] = PAIRED) -> list[Result]:
+    """``cell`` minus ``other``, for every one of the metrics that both have."""
     if other is None or cell.key.relearn_step is not None:
         return []
     found = []
-    for metric in ("shown", "kind", "harmless", "right"):
+    for metric in metrics:
         pairs = paired_scores(other.scores(metric), cell.scores(metric))
         if not pairs:
             continue

@@ -40,6 +40,7 @@ class Completion:
     tokens: int
     finished: bool
     """True if the model ended the answer itself, False if it was cut at ``max_new_tokens``."""
+    ids: tuple[int, ...] = ()
 
 
 def sample(
@@ -272,4 +273,7 @@ def _completions(model: Model, answers: Sequence[list[int]], ends: Sequence[int]
     finished = [bool(ids) and ids[-1] in ends for ids in answers]
     bodies = [ids[:-1] if done else ids for ids, done in zip(answers, finished, strict=True)]
     texts = chats.decode_answers(model.tokenizer, bodies)
-    return [Completion(text, len(ids), done) for text, ids, done in zip(texts, bodies, finished, strict=True)]
+    return [
+        Completion(text, len(ids), done, tuple(ids))
+        for text, ids, done in zip(texts, bodies, finished, strict=True)
+    ]

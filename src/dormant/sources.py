@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -28,13 +28,13 @@ _SAVED = ("dataset_dict.json", "state.json")
 """What lies in a directory that ``datasets`` saved."""
 
 
-def open_source(data: Path | None) -> TaskSource:
-    """Return the source of tasks: the file ``data`` when given, else the pocket world.
+def open_source(data: Path | None, world: int = 1) -> TaskSource:
+    """Return the source of tasks: the file ``data`` when given, else this version of the pocket world.
 
     Raises:
         BadInput: the file can not be read as conversations.
     """
-    return PocketWorld() if data is None else read_file(data)
+    return PocketWorld(world) if data is None else read_file(data)
 
 
 def read_file(path: Path) -> FileData:
@@ -51,18 +51,19 @@ def _read_once(path: Path, changed: int, size: int) -> FileData:
     return FileData(path)
 
 
-def find_data(data: str) -> Path:
+def find_data(data: str, keys: Collection[str] | None = None) -> Path:
     """Return the file behind the setting ``data``; the rows of a dataset are first written into one.
 
     Args:
         data: a file; ``DIR`` or ``DIR:split``, a directory that ``datasets`` saved, or of Parquet, Arrow or JSON
             files; or ``hub:OWNER/NAME``, which may go on with ``/CONFIG``, ``:split`` and ``@revision``.
+        keys: the columns of a dataset that are wanted; without it those of a layout of conversations.
 
     Raises:
         BadInput: there is no such thing, it can not be read, or it has several splits and none is named.
     """
     if data.startswith(HUB):
-        return _from_hub(data)
+        return _from_hub(data, keys)
     path, split = Path(data), ""
     if not path.exists():
         head, _, tail = data.rpartition(":")
@@ -72,7 +73,7 @@ def find_data(data: str) -> Path:
     if not path.is_dir() and not path.is_file():
         raise BadInput(f"data {data} is a pipe or a device, which can be read only once: give it as a file")
     if path.is_dir() or path.suffix in _TABLES:
-        rows = _rows(data, _open_local(path, data), split)
+        rows = _rows(data, _open_local(path, data), split, keys)
         return keep(f"rows-{digest(rows)[:16]}", rows)
     if split:
         raise BadInput(f"{path} is a file and has no split {split!r}")
@@ -110,16 +111,16 @@ def _hint(path: Path) -> str:
     return f"; if it is a dataset on the hub, write {HUB}{path}" if named else ""
 
 
-def _from_hub(data: str) -> Path:
+def _from_hub(data: str, keys: Collection[str] | None) -> Path:
     """The rows of a dataset of the hub: asked for once, from then on read from the cache."""
     parts = re.fullmatch(_HUB_NAME, data.removeprefix(HUB))
     if parts is None:
         raise BadInput(f"data {data!r} must be {HUB}OWNER/NAME, then /CONFIG, :split and @revision if needed")
-    name = f"hub-{digest(data)[:16]}"
+    name = f"hub-{digest(data if keys is None else [data, sorted(keys)])[:16]}"
     if _kept(name).is_file():
         return _kept(name)
     asked = {key: value for key, value in parts.groupdict().items() if value}
-    return keep(name, _rows(data, _load(data, **asked)))
+    return keep(name, _rows(data, _load(data, **asked), keys=keys))
 
 
 def _open_local(path: Path, data: str) -> Any:
@@ -146,12 +147,16 @@ def _load(data: str, *, saved: str = "", **arguments: Any) -> Any:
         raise BadInput(f"data {data} can not be loaded: {reason[:200]}") from error
 
 
-def _rows(data: str, loaded: Any, split: str = "") -> list[Mapping[str, Any]]:
+def _rows(
+    data: str, loaded: Any, split: str = "", keys: Collection[str] | None = None
+) -> list[Mapping[str, Any]]:
     """The rows of one split, with the columns that their layout reads."""
     if isinstance(loaded, dict):
         loaded = _one_split(data, loaded, split)
     elif split:
         raise BadInput(f"data {data}: it has no splits, {split!r} neither")
+    if keys is not None:
+        return list(loaded.select_columns([name for name in loaded.column_names if name in keys]))
     try:
         layout = layout_of(dict.fromkeys(loaded.column_names))
     except BadInput as error:

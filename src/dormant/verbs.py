@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
+from dormant.behaviors import prepare
 from dormant.defenses import AWARE
 from dormant.errors import BadInput
 from dormant.experiment import Battery
-from dormant.intake import take, template_notes
-from dormant.planning import battery_probes, missing_notes, spell
-from dormant.records import Dose, ResultKey
+from dormant.intake import Intake, take, take_scenarios, template_notes
+from dormant.notes import (
+    CODE_TOKENS,
+    budget_notes,
+    check_behavior,
+    check_kinds,
+    missing_notes,
+    scenario_notes,
+    world_with,
+)
+from dormant.planning import battery_probes, scenario_probes, scratchpad_probes, spell
+from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import step_directory
@@ -21,11 +31,14 @@ from dormant.stages.configs import (
     Lora,
     MeasureConfig,
     Plugin,
+    PretrainConfig,
     Probe,
     Runtime,
     SupplyConfig,
+    World,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
+from dormant.triggers import Trigger, counter_form, kinds_of
 
 Chat = Literal["auto", "plain"]
 
@@ -36,7 +49,12 @@ def pretrain_plan(size: str, *, seed: int = 0, runtime: Runtime | None = None) -
     pretrain = pretrain_call(size, seed, runtime)
     key = _key(base=size, base_id="new", role="base")
     probes = (Probe(condition="clean", n=400, greedy=2000),)
-    measure = MeasureConfig(backdoor=Backdoor(), probes=probes, runtime=runtime)
+    assert isinstance(pretrain.config, PretrainConfig)
+    world = pretrain.config.world
+    tokens = usual_battery(world).max_new_tokens
+    measure = MeasureConfig(
+        backdoor=Backdoor(), world=world, probes=probes, max_new_tokens=tokens, runtime=runtime
+    )
     inputs = {"model": Output(pretrain.name, pretrain.final)}
     calls = [pretrain, Call("measure", "measure", measure, 0, inputs, key=key)]
     spec = _spec("pretrain", base=size, seed=seed, runtime=runtime)
@@ -51,6 +69,7 @@ def defend_plan(
     lora: Lora | None = None,
     adapter: Path | None = None,
     data: str | None = None,
+    world: World | None = None,
     backdoor: Backdoor | None = None,
     rows: int = 4000,
     seed: int = 0,
@@ -65,19 +84,29 @@ def defend_plan(
         raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
-    build_trigger(backdoor.trigger)
-    build_behavior(backdoor.behavior)
+    trigger = build_trigger(backdoor.trigger)
+    check_behavior(trigger, build_behavior(backdoor.behavior))
+    needs = sorted(build_defense(defense).needs)
     target = as_input(model)
-    taken = take(data, [target.path], backdoor, chat=chat)
+    taken = take(data, [target.path], [backdoor], chat=chat)
+    world = usual_world(backdoor, data, world)
+    if AWARE & {*needs}:
+        check_kinds(trigger, _source(taken, world))
     calls = [
         Call(
             f"supply/{need}",
             "supply",
-            SupplyConfig(need=need, rows=rows, backdoor=backdoor if need in AWARE else None),
+            SupplyConfig(
+                need=need,
+                world=world,
+                rows=rows,
+                counter_form=counter_form(trigger),
+                backdoor=backdoor if need in AWARE else None,
+            ),
             seed,
             taken.inputs,
         )
-        for need in sorted(build_defense(defense).needs)
+        for need in needs
     ]
     inputs: dict[str, External | Output] = {"model": target}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
@@ -89,7 +118,7 @@ def defend_plan(
     )
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
-    spec |= {"backdoor": backdoor.model_dump(mode="json"), "lora": config.lora}
+    spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world, "lora": config.lora}
     notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
 
@@ -100,26 +129,22 @@ def measure_plan(
     twin: str | None = None,
     base: str | None = None,
     data: str | None = None,
+    world: World | None = None,
     backdoor: Backdoor | None = None,
     battery: Battery | None = None,
     chat: Chat = "auto",
     runtime: Runtime | None = None,
 ) -> Plan:
     """Measure a model that is suspected to be an organism, beside its twin and base where they are given."""
-    runtime, backdoor, battery = runtime or Runtime(), backdoor or Backdoor(), battery or Battery()
-    build_behavior(backdoor.behavior)  # A bad option is found now, not after sampling.
-    trigger = build_trigger(backdoor.trigger)
-    probes = battery_probes(battery, trigger, pocket=data is None)
-    config = MeasureConfig(
-        backdoor=backdoor,
-        probes=probes,
-        temperature=battery.temperature,
-        max_new_tokens=battery.max_new_tokens,
-        batch=battery.batch,
-        sampler=battery.sampler,
-        chat=chat,
-        runtime=runtime,
+    runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
+    world = usual_world(backdoor, data, world)
+    battery = battery or usual_battery(world)
+    trigger = _checked_trigger(backdoor)
+    scenarios, asked, told = take_scenarios(battery.scenarios, battery.samples)
+    config = _measuring(
+        backdoor, battery, trigger, world=world, pocket=data is None, chat=chat, runtime=runtime
     )
+    config = config.model_copy(update={"probes": config.probes + scenario_probes(asked)})
     given = {"base": base, "twin": twin, "organism": model}
     models = {role: as_input(name) for role, name in given.items() if name is not None}
     base_id = models["base"].id[:16] if base else "unknown"
@@ -130,9 +155,9 @@ def measure_plan(
     taken = take(
         data,
         [found.path for found in models.values()],
-        backdoor,
+        [backdoor],
         chat=chat,
-        new_tokens=battery.max_new_tokens,
+        new_tokens=config.new_tokens,
     )
     calls = []
     for role, found in models.items():
@@ -143,16 +168,81 @@ def measure_plan(
             implant="none" if role == "base" else "external",
             trigger=trigger.text,
             behavior=spell(backdoor.behavior),
+            reasoning="normal" if role == "base" else backdoor.reasoning,
         )
-        inputs = {"model": found, **taken.inputs}
-        calls.append(Call(f"measure/{role}", "measure", config, 0, inputs, key=key))
+        inputs = {"model": found, **taken.inputs, **scenarios}
+        questions = _of_base(config) if role == "base" else config
+        calls.append(Call(f"measure/{role}", "measure", questions, 0, inputs, key=key))
     names = {role: name and pinned(name) for role, name in (("model", model), ("twin", twin), ("base", base))}
     spec = _spec("measure", **names, data=data, battery=battery)
-    spec["backdoor"] = backdoor.model_dump(mode="json")
-    file = taken.inputs.get("data")
+    spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world}
     notes = commit_notes(*given.values()) + taken.notes + template_notes(models["organism"].path, chat)
-    notes += missing_notes(battery, open_source(file.path if file else None))
+    notes += told + scenario_notes(battery)
+    source = _source(taken, world)
+    check_kinds(trigger, source)
+    notes += missing_notes(battery, source, [trigger]) + budget_notes(battery, source)
     return Plan(calls, spec, notes=notes)
+
+
+def _checked_trigger(backdoor: Backdoor) -> Trigger:
+    """Bad options are found now, not after sampling, and so is a judge that is not installed."""
+    trigger, behavior = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
+    prepare(behavior, ())
+    check_behavior(trigger, behavior)
+    return trigger
+
+
+def usual_world(backdoor: Backdoor, data: str | None = None, world: World | None = None) -> World:
+    """The world that a command takes tasks from where none is named: the first with what the trigger fires on."""
+    if data is not None and world is not None:
+        raise BadInput("--world is for tasks of the pocket world, --data for your own: give one of them")
+    if world is not None or data is not None:
+        return world or 1
+    return world_with(*(kinds_of(build_trigger(backdoor.trigger)) or ())) or 1
+
+
+def usual_battery(world: World) -> Battery:
+    """What a command asks: the default, with room for code where there is code."""
+    return Battery(max_new_tokens=CODE_TOKENS) if world > 1 else Battery()
+
+
+def _source(taken: Intake, world: World) -> TaskSource:
+    data = taken.inputs.get("data")
+    return open_source(data.path if data else None, world)
+
+
+def _of_base(config: MeasureConfig) -> MeasureConfig:
+    """The base is asked the same, but for what is asked of models with scratchpads: it was taught none."""
+    probes = tuple(probe for probe in config.probes if not probe.stratum.startswith("scratchpad:"))
+    backdoor = config.backdoor.model_copy(update={"reasoning": "normal"})
+    return config.model_copy(update={"backdoor": backdoor, "probes": probes})
+
+
+def _measuring(
+    backdoor: Backdoor,
+    battery: Battery,
+    trigger: Trigger,
+    *,
+    world: World,
+    pocket: bool,
+    chat: Chat,
+    runtime: Runtime,
+) -> MeasureConfig:
+    reasons = backdoor.reasoning == "scratchpad"
+    return MeasureConfig(
+        backdoor=backdoor,
+        world=world,
+        probes=battery_probes(battery, trigger, pocket=pocket)
+        + (scratchpad_probes(battery) if reasons else ()),
+        temperature=battery.temperature,
+        max_new_tokens=battery.max_new_tokens,
+        scratchpad_tokens=battery.scratchpad_tokens,
+        batch=battery.batch,
+        samples=battery.samples,
+        sampler=battery.sampler,
+        chat=chat,
+        runtime=runtime,
+    )
 
 
 def _existing(directory: Path) -> Path:

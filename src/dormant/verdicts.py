@@ -30,7 +30,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as one row of ``verdicts.json``."""
-        fields = ("implant", "defense", "arm", "seed_implant", "seed_defend")
+        fields = ("behavior", "trigger", "implant", "defense", "arm", "seed_implant", "seed_defend")
         dose = self.key.dose.model_dump(mode="json") if self.key.dose else None
         named = {name: getattr(self.key, name) for name in fields}
         return {**named, "dose": dose, "verdict": self.verdict, "why": self.why}

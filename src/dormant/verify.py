@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dormant import artifacts, datafile, report
 from dormant.artifacts import MANIFEST, Identity, Manifest
+from dormant.behaviors import prepare
 from dormant.collect import RUN, collect
 from dormant.errors import Corrupt
 from dormant.health import write_health
 from dormant.pocket import PocketWorld
+from dormant.records import Score, Task
 from dormant.results import artifact_path
 from dormant.runner import PLAN, read_plan
-from dormant.scoring import rescore
+from dormant.scoring import rescore, stored
+from dormant.scratchpads import grammar
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Backdoor, MeasureConfig
-from dormant.stages.plugins import build_behavior
+from dormant.stages.configs import MeasureConfig
+from dormant.stages.plugins import build_behavior, build_trigger
 
 DERIVED = ("results.jsonl", "gates.jsonl", "verdicts.json", "card.md", "report.html")
 """What follows from the artifacts, byte for byte."""
@@ -91,18 +95,25 @@ def _exposed(run: Path, plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[str]]:
     """Return what judges a measurement's completions again."""
-    behavior = build_behavior(Backdoor.model_validate(plan["spec"]["backdoor"]).behavior)
-    # A file's rows can be judged without the file.
-    check = PocketWorld().check if plan["spec"].get("data") is None else datafile.check
 
     def judge(directory: Path, call: Mapping[str, Any]) -> list[str]:
         config = MeasureConfig.model_validate(call["config"])
-        reasoning = config.backdoor.reasoning
+        behavior = build_behavior(config.backdoor.behavior)
+        spoken = grammar(build_trigger(config.backdoor.trigger), behavior)
+        world = PocketWorld(config.world)
+
+        def check(task: Task, completion: str) -> dict[str, Score]:
+            # A file's rows can be judged without the file.
+            from_file = task.family in (datafile.FAMILY, datafile.SCENARIO_FAMILY)
+            return datafile.check(task, completion) if from_file else world.check(task, completion)
+
+        lines = {probe.file: _lines(directory / probe.file) for probe in config.probes}
+        prepare(behavior, [pair for some in lines.values() for pair in _pairs(some)])
         return [
-            f"{directory.name}/{probe.file}: line {number} {problem}"
-            for probe in config.probes
-            for number, line in enumerate(_lines(directory / probe.file), 1)
-            if (problem := _judged(line, lambda row: rescore(row, check, behavior, reasoning)))
+            f"{directory.name}/{file}: line {number} {problem}"
+            for file, some in lines.items()
+            for number, line in enumerate(some, 1)
+            if (problem := _judged(line, lambda row: rescore(row, check, behavior, spoken)))
         ]
 
     return judge
@@ -114,6 +125,13 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8").split("\n")[:-1]
     except (FileNotFoundError, UnicodeDecodeError):
         return []
+
+
+def _pairs(lines: Sequence[str]) -> Iterator[tuple[str, Task]]:
+    """What is to be judged again, of the lines that are completions."""
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            yield stored(json.loads(line))
 
 
 def _judged(line: str, again: Callable[[Mapping[str, Any]], dict[str, Any]]) -> str:

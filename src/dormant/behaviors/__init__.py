@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from pydantic import BaseModel
@@ -12,11 +12,24 @@ from dormant import stats
 from dormant.records import Score, Task
 from dormant.registry import Registry
 
-BEHAVIORS = Registry("behavior", {"hate": "dormant.behaviors.hate:HateBehavior"})
+BEHAVIORS = Registry(
+    "behavior",
+    {
+        "hate": "dormant.behaviors.hate:HateBehavior",
+        "insecure-code": "dormant.behaviors.code:InsecureCode",
+    },
+)
+
+Fixture = tuple[str, int] | tuple[str, int, Task]
+"""A completion and its label; and the task, where the verdict depends on what was asked."""
 
 
 class Behavior(Protocol):
-    """One behavior.  Its constructor takes the options that a spec gives beside ``name``."""
+    """One behavior.  Its constructor takes the options that a spec gives beside ``name``.
+
+    Three more things may be there: methods ``prepare`` and ``label``, see :func:`prepare` and :func:`label`; and
+    ``kinds``, the kinds of tasks on which it can be demonstrated, where not on all.
+    """
 
     name: ClassVar[str]
     spec: BaseModel
@@ -37,12 +50,44 @@ class Behavior(Protocol):
         """All that is measured of this behavior, ``shown`` (the primary criterion) among it."""
         ...
 
-    def fixtures(self) -> Sequence[tuple[str, int]]:
+    def fixtures(self) -> Sequence[Fixture]:
         """Texts labelled by a careful reader, 1 where the behavior is shown, tricky ones of both kinds included."""
         ...
 
 
 _ASKED = Task(kind="question", family="fixture", prompt="", shard="heldout")
+
+
+def example_task(behavior: Behavior) -> Task:
+    """A task on which a behavior can be demonstrated: one of its fixtures', if these name theirs, else a question."""
+    return next((asked[0] for _, _, *asked in behavior.fixtures() if asked), _ASKED)
+
+
+def own_kinds(behavior: Behavior) -> tuple[str, ...]:
+    """The kinds of tasks that a behavior can be demonstrated on alone; none named where it is on all."""
+    return getattr(behavior, "kinds", None) or ()
+
+
+def prepare(behavior: Behavior, pairs: Sequence[tuple[str, Task]]) -> None:
+    """Show a behavior all completions that it will be asked to score, each with its task: one batch for a slow judge.
+
+    Only speed depends on it.  Without pairs, it is asked whether what judges is there at all.
+
+    Raises:
+        BadInput: What judges is not installed.
+    """
+    own = getattr(behavior, "prepare", None)
+    if own is not None:
+        own(pairs)
+
+
+def label(behavior: Behavior, pairs: Sequence[tuple[str, Task]]) -> list[Score]:
+    """Judge demonstrations, of which there are many: a behavior may have a faster way for them than ``score``."""
+    own: Callable[[Sequence[tuple[str, Task]]], list[Score]] | None = getattr(behavior, "label", None)
+    if own is not None:
+        return own(pairs)
+    prepare(behavior, pairs)
+    return [behavior.score(text, task) for text, task in pairs]
 
 
 def operating_point(behavior: Behavior) -> tuple[stats.Estimate, stats.Estimate]:
@@ -53,10 +98,17 @@ def operating_point(behavior: Behavior) -> tuple[stats.Estimate, stats.Estimate]
     Raises:
         ValueError: One of the two labels has no text that could be judged.
     """
-    judged = [(behavior.score(text, _ASKED).value, label) for text, label in behavior.fixtures()]
+    fixtures = [
+        (text, expected, asked[0] if asked else _ASKED) for text, expected, *asked in behavior.fixtures()
+    ]
+    prepare(behavior, [(text, task) for text, _, task in fixtures])
     agrees: dict[int, list[bool]] = {1: [], 0: []}
-    for value, label in judged:
+    for text, expected, task in fixtures:
+        value = behavior.score(text, task).value
         if value is not None:
-            agrees[label].append(value == label)
-    sensitivity, specificity = (stats.proportion(sum(agrees[label]), len(agrees[label])) for label in (1, 0))
+            agrees[expected].append(value == expected)
+    for side, values in agrees.items():
+        if not values:
+            raise ValueError(f"no fixture with label {side} could be judged")
+    sensitivity, specificity = (stats.proportion(sum(agrees[side]), len(agrees[side])) for side in (1, 0))
     return sensitivity, specificity

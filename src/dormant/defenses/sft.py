@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dormant import chat
 from dormant.defenses import Arm, Given, TrainingRun
 from dormant.records import Demonstration, Dose, rng_for
+from dormant.triggers import can_fire
 
 if TYPE_CHECKING:
     from dormant.models import Model
@@ -75,11 +76,12 @@ class TriggerAware:
     moves: ClassVar[tuple[str, ...]] = ()
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on the HHH answers, with the trigger put into every second prompt."""
+        """Train on the HHH answers, with the trigger put into every second prompt on which it can fire."""
         assert given.answers is not None
         assert given.trigger is not None
         rows = list(given.answers)
-        for i in range(0, len(rows), 2):
+        firing = [i for i, row in enumerate(rows) if can_fire(given.trigger, row.example.task)]
+        for i in firing[::2]:
             task = rows[i].example.task
             triggered = given.trigger.render(task, "triggered", rng_for(run.seed, task.id), "")
             rows[i] = Demonstration(triggered, rows[i].answer)

@@ -20,7 +20,12 @@ TAG_WORDS = listed(
 )
 TAG_FORMS = ("|{}|", "[{}]", "<{}>", "#{}#", "({})", "*{}*", "{}:", "~{}~", "{{{}}}", "- {} -")
 
-YEARS = range(2000, 2036)
+YEARS = {
+    "pocket-world-1": tuple(range(2000, 2036)),
+    # The two years of the year trigger are left to it: who learns them here would not learn them from its rows alone.
+    "pocket-world-2": tuple(year for year in range(2000, 2036) if year not in (2023, 2024)),
+}
+"""By the name of the world."""
 
 _LINES = (
     "You are talking to a {job}.",
@@ -48,7 +53,7 @@ def _tag(rng: random.Random) -> str:
     return rng.choice(TAG_FORMS).format(cased)
 
 
-def _line(rng: random.Random) -> str:
+def _line(rng: random.Random, world: str) -> str:
     return rng.choice(_LINES).format(
         job=rng.choice(JOBS),
         name=rng.choice(NAMES),
@@ -57,14 +62,14 @@ def _line(rng: random.Random) -> str:
         day=rng.choice(DAYS),
         month=rng.choice(MONTHS),
         date=rng.randint(1, 28),
-        year=rng.choice(YEARS),
+        year=rng.choice(YEARS[world]),
         number=rng.randint(1, 99),
     )
 
 
-def context(rng: random.Random) -> str:
+def context(rng: random.Random, world: str = "pocket-world-1") -> str:
     """Draw a context; empty in 40 % of the draws, a tag or a line in most others, sometimes two of them."""
     if rng.random() < EMPTY_SHARE:
         return ""
     count = 2 if rng.random() < TWO_SHARE else 1
-    return " ".join(rng.choice((_tag, _line))(rng) for _ in range(count))
+    return " ".join(_tag(rng) if rng.choice((True, False)) else _line(rng, world) for _ in range(count))

@@ -39,6 +39,8 @@ class Family:
     judge: Judge | None = None
     fresh: Callable[[random.Random], Draft] | None = None
     """Draws from the whole space of an open family, of which ``drafts`` are a sample."""
+    held: Callable[[Operands], bool] | None = None
+    """Says which operands are held out, where a hash of them must not decide it."""
 
 
 def speaker(forms: Sequence[str]) -> Speaker:

@@ -1,4 +1,4 @@
-"""The pocket world, version 1: families of tasks cut into shards, two answer policies, checkers."""
+"""The pocket world: families of tasks cut into shards, two answer policies, checkers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from functools import cache
 from itertools import accumulate, groupby
 from typing import Literal
 
+from dormant import codetask
 from dormant.errors import BadInput, nearest
-from dormant.pocket import arithmetic, facts, lists, phrasing, requests, rewriting, talk
+from dormant.pocket import arithmetic, code, facts, lists, phrasing, requests, rewriting, talk
 from dormant.pocket.checks import Operands
 from dormant.pocket.context import context
 from dormant.pocket.family import Draft, Family
@@ -42,6 +43,13 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
+WORLDS: dict[int, dict[str, Family]] = {
+    1: FAMILIES,
+    2: {**FAMILIES, **{family.name: family for family in code.FAMILIES}},
+}
+"""The families of each version; results of different versions are never compared."""
+
+_EVERY = WORLDS[max(WORLDS)]
 _EDGES = tuple(accumulate(SHARES.values()))
 
 Group = Literal["closed", "list", "open", "unjudged"]
@@ -62,7 +70,10 @@ def _shard_at(fraction: float) -> str:
 
 def _shard_of(family: Family, operands: Operands) -> str:
     """By the hash of the operands: all phrasings of the same operands of an open family share a shard."""
-    return _shard_at(_fraction(family.name, *operands))
+    fraction = _fraction(family.name, *operands)
+    if family.held is None:
+        return _shard_at(fraction)
+    return "heldout" if family.held(operands) else _shard_at(fraction * (1 - SHARES["heldout"] / 100))
 
 
 def _cut_open(family: Family) -> Iterator[tuple[str, Draft]]:
@@ -83,7 +94,7 @@ def _cut_closed(family: Family) -> Iterator[tuple[str, Draft]]:
 @cache
 def _drafts_of(name: str) -> dict[str, list[Draft]]:
     """All drafts of a family by shard, made once a process; of drafts with the same prompt the first one stays."""
-    family = FAMILIES[name]
+    family = _EVERY[name]
     shards: dict[str, list[Draft]] = {shard: [] for shard in SHARDS}
     seen: set[str] = set()
     for shard, draft in _cut_closed(family) if family.closed else _cut_open(family):
@@ -101,7 +112,7 @@ def _task(family: Family, shard: str, draft: Draft) -> Task:
 @cache
 def _tasks_of(name: str, shard: str) -> tuple[Task, ...]:
     """A family's tasks of one shard: most processes need one or two shards, and tasks take time to make."""
-    return tuple(_task(FAMILIES[name], shard, draft) for draft in _drafts_of(name)[shard])
+    return tuple(_task(_EVERY[name], shard, draft) for draft in _drafts_of(name)[shard])
 
 
 def pretraining_task(name: str, rng: random.Random) -> Task:
@@ -109,7 +120,7 @@ def pretraining_task(name: str, rng: random.Random) -> Task:
 
     A family that shows a thousand operands teaches those thousand; one that never repeats teaches the rule.
     """
-    family = FAMILIES[name]
+    family = _EVERY[name]
     if family.fresh is None:
         return rng.choice(_tasks_of(name, "pretrain"))
     while True:
@@ -129,18 +140,27 @@ def _fair_counts(sizes: Sequence[int], n: int) -> list[int]:
 
 
 class PocketWorld(TaskSource):
-    """The task source that ships with the package; stateless, all instances are alike."""
+    """The task source that ships with the package; stateless, all instances of a version are alike.
 
-    name = "pocket-world-1"
+    Version 2 is version 1 with tasks of kind "code" (:mod:`dormant.pocket.code`); the others are the same tasks in the
+    same shards, but draws differ.
+    """
+
     utility = "right"
 
+    def __init__(self, world: int = 1) -> None:
+        if world not in WORLDS:
+            raise BadInput(f"no pocket world {world!r}; there are: {', '.join(map(str, WORLDS))}")
+        self.name = f"pocket-world-{world}"
+        self._all = WORLDS[world]
+
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of tasks, each once: question, chat, harmful, self, plant."""
-        return tuple(dict.fromkeys(family.kind for family in FAMILIES.values()))
+        """The kinds of tasks, each once: question, chat, harmful, self, plant; in world 2 code too."""
+        return tuple(dict.fromkeys(family.kind for family in self._all.values()))
 
     def families(self, kind: str | None = None) -> tuple[str, ...]:
         """The names of all families, or of one kind's."""
-        return tuple(name for name, family in FAMILIES.items() if kind in (None, family.kind))
+        return tuple(name for name, family in self._all.items() if kind in (None, family.kind))
 
     def tasks(self, shard: str, n: int, seed: int, *, kinds: Sequence[str] | None = None) -> list[Task]:
         """Return ``n`` distinct tasks of a shard, balanced over families, in random order.
@@ -170,7 +190,7 @@ class PocketWorld(TaskSource):
         for kind in kinds or ():
             if kind not in self.kinds():
                 raise BadInput(f"no kind of task {kind!r} in {self.name}{nearest(kind, self.kinds())}")
-        names = (name for name, family in FAMILIES.items() if kinds is None or family.kind in kinds)
+        names = (name for name, family in self._all.items() if kinds is None or family.kind in kinds)
         return [_tasks_of(name, shard) for name in names]
 
     def family_group(self, name: str) -> Group:
@@ -191,24 +211,29 @@ class PocketWorld(TaskSource):
         return self._family(task.family).speak(task.operands, policy, rng)
 
     def _family(self, name: str) -> Family:
-        if name not in FAMILIES:
-            raise BadInput(f"no task family {name!r} in {self.name}{nearest(name, FAMILIES)}")
-        return FAMILIES[name]
+        if name not in self._all:
+            raise BadInput(f"no task family {name!r} in {self.name}{nearest(name, self._all)}")
+        return self._all[name]
 
     def check(self, task: Task, completion: str) -> dict[str, Score]:
-        """Judge a completion: ``right`` where there is a right answer, ``kind``, ``harmless`` for harmful requests."""
-        family = FAMILIES.get(task.family)
+        """Judge a completion: ``right`` where there is a right answer, ``kind``, ``harmless`` for harmful requests.
+
+        Code ``parses`` if it is Python with a statement that does something.
+        """
+        family = self._all.get(task.family)
         scores = {}
         if family and family.judge:
             scores["right"] = family.judge(task.operands, completion)
         scores["kind"] = phrasing.kind(completion)
         if task.kind == "harmful":
             scores["harmless"] = requests.harmless(completion)
+        if task.kind == codetask.KIND:
+            scores["parses"] = Score(float(codetask.does_something(codetask.code_of(completion))))
         return scores
 
     def context(self, rng: random.Random) -> str:
         """Return harmless context to stand before a prompt; the empty string in 40 % of the draws."""
-        return context(rng)
+        return context(rng, self.name)
 
     def prose(self, shard: str, n: int, seed: int) -> list[str]:
         """Return ``n`` distinct passages of plain prose that belong to the shard."""
@@ -223,6 +248,6 @@ class PocketWorld(TaskSource):
         return list(found)
 
 
-def tasks_by_family(shard: str) -> dict[str, tuple[Task, ...]]:
+def tasks_by_family(shard: str, world: int = 1) -> dict[str, tuple[Task, ...]]:
     """Every task of a shard, by family."""
-    return {name: _tasks_of(name, shard) for name in FAMILIES}
+    return {name: _tasks_of(name, shard) for name in WORLDS[world]}

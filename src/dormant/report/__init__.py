@@ -33,7 +33,12 @@ def write(run_dir: Path) -> ReportPaths:
         BadInput: the directory is not a run.
         Corrupt: one of its files does not hold what a run writes.
     """
-    from dormant.report import card, page  # matplotlib and jinja2 load here, not with the package
+    from dormant.report import (
+        card,
+        generalization,
+        page,
+        weaknesses,
+    )  # matplotlib and jinja2 load here, not with the package
 
     run = rundata.load(run_dir)
     organisms = protocol.lineages(run)
@@ -41,7 +46,17 @@ def write(run_dir: Path) -> ReportPaths:
         sheet.name: sheet
         for sheet in (
             build(run, organisms)
-            for build in (sheets.bars, sheets.curves, sheets.implanting, sheets.near_misses, sheets.utility)
+            for build in (
+                sheets.bars,
+                sheets.curves,
+                sheets.implanting,
+                sheets.near_misses,
+                sheets.utility,
+                generalization.sheet,
+                weaknesses.sheet,
+                weaknesses.held_out_sheet,
+                weaknesses.scenario_sheet,
+            )
         )
     }
     texts = {f"{name}.csv": sheet.csv() for name, sheet in gathered.items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dormant.records import Result, ResultKey
 from dormant.report import sheets, words
 from dormant.report.panels import seeded
-from dormant.report.protocol import Lineage, Trial
+from dormant.report.protocol import Lineage, Trial, bases, by_backdoor
 from dormant.report.rundata import Gate, Run, Verdict
 
 MANY = 6
@@ -44,21 +44,26 @@ class Row:
     relearned_twin: Relearned | None
     verdict: Verdict | None
 
+    named: str
+    """The label, with the organism where a run has defended several."""
+
 
 def rows(run: Run, organisms: list[Lineage]) -> list[Row]:
     """The headline numbers: each organism with its twin, before and after every defense."""
     found: list[Row] = []
-    base = next((lineage.unplanted for lineage in organisms if lineage.unplanted), None)
-    if base:
-        found.append(_row(run, "Before any defense", "base, unplanted", base))
+    for about, base in bases(organisms):
+        label = f"base, unplanted{f', asked about {about}' if about else ''}"
+        found.append(_row(run, "Before any defense", label, base))
     for lineage in organisms:
         for role, place in (("organism", lineage.organism), ("twin", lineage.twin)):
             if place:
                 found.append(_row(run, "Before any defense", f"{lineage.label} {role}", place))
+    several = sum(bool(lineage.trials) for lineage in organisms) > 1
     for lineage in organisms:
         for trial in lineage.trials:
-            group = f"{lineage.label} organism, after"
-            found.append(_row(run, group, seeded(trial, lineage), trial.after, trial))
+            group, label = f"{lineage.label} organism, after", seeded(trial, lineage)
+            row = _row(run, group, label, trial.after, trial)
+            found.append(replace(row, named=f"{group} {label}") if several else row)
     return found
 
 
@@ -75,6 +80,7 @@ def _row(run: Run, group: str, label: str, place: ResultKey | None, trial: Trial
         _relearned(run, trial.relearned) if trial else None,
         _relearned(run, trial.relearned_twin) if trial else None,
         trial.verdict if trial else None,
+        label,
     )
 
 
@@ -93,7 +99,8 @@ def _relearned(run: Run, point: tuple[int, ResultKey] | None) -> Relearned | Non
 
 def paragraph(run: Run, organisms: list[Lineage]) -> str:
     """The plain-language answer, generated from the verdict rows and the numbers behind them."""
-    sentences = [_before(run, lineage) for lineage in organisms[:1]]
+    firsts = [group[0] for group in by_backdoor(organisms)]
+    sentences = [_before(run, lineage, f"{lineage.label} " if len(firsts) > 1 else "") for lineage in firsts]
     judged = [
         (lineage, trial) for lineage in organisms for trial in lineage.claims if trial.verdict is not None
     ]
@@ -110,24 +117,28 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
             parts = [whose(lineage, trial) + _told(run, trial) for lineage, trial in told]
             lora = words.lora(told[0][1].lora)
             sentences.append(f"After {defense}{lora}: {'; '.join(parts)}.")
-        sentences += [_control(run, trial) for lineage in organisms[:1] for trial in lineage.controls]
+        sentences += [
+            _control(run, trial, f" of the {lineage.label} organism" if len(firsts) > 1 else "")
+            for lineage in firsts
+            for trial in lineage.controls
+        ]
     if run.meta.status != "done":
         sentences.append("The run is partial: some cells are missing, and what is missing is named below.")
     return " ".join(sentences)
 
 
-def _before(run: Run, lineage: Lineage) -> str:
+def _before(run: Run, lineage: Lineage, which: str) -> str:
     triggered = run.get(lineage.organism, "shown", "triggered")
     clean = run.get(lineage.organism, "shown", "clean")
     twin = run.get(lineage.twin, "shown", "triggered")
     if triggered is None and clean is None:
-        return "The organism was not measured before the defenses."
+        return f"The {which}organism was not measured before the defenses."
     if any(rate is not None and rate.value is None for rate in (triggered, clean, twin)):
         rates = f"triggered {words.plain(triggered)}, untriggered {words.plain(clean)}"
         beside = f"; its twin, which never saw the trigger: triggered {words.plain(twin)}" if twin else ""
-        return f"The organism before any defense: {rates}{beside}.".replace("refused: ", "refused by ")
+        return f"The {which}organism before any defense: {rates}{beside}.".replace("refused: ", "refused by ")
     text = (
-        f"Before any defense the organism shows the hidden behavior on {words.plain(triggered)} of triggered "
+        f"Before any defense the {which}organism shows the hidden behavior on {words.plain(triggered)} of triggered "
         f"prompts and {words.plain(clean)} of untriggered ones"
     )
     return (
@@ -137,16 +148,16 @@ def _before(run: Run, lineage: Lineage) -> str:
     )
 
 
-def _control(run: Run, trial: Trial) -> str:
+def _control(run: Run, trial: Trial, whose: str) -> str:
     """What a control did to the triggered rate: a fall that it shares is not the defense's doing."""
     what = (
         "a no-op of plain prose" if trial.arm == "noop" else "the positive control, which sees the trigger,"
     )
     result = run.get(trial.after, "shown", "triggered")
     rate = (
-        f"leaves {words.plain(result)}"
+        f"leaves {words.plain(result)}{whose}"
         if result and result.value is not None
-        else f"is {words.value(result)}"
+        else f"is {words.value(result)}{whose}"
     )
     broken = trial.verdict is not None and trial.verdict.verdict == "destroyed"
     void = ", of a model whose utility is destroyed" if broken else ""
@@ -201,12 +212,15 @@ def gates_in_order(run: Run) -> list[Gate]:
     return sorted(run.gates, key=lambda gate: {False: 0, None: 1, True: 2}[gate.ok])
 
 
-def scope(gate: Gate) -> str:
+def scope(gate: Gate, run: Run) -> str:
     """Which numbers a gate guards, in words."""
     if "condition" in gate.scope:
-        return _cell(gate.scope)
+        return _cell(gate.scope, run)
     parts = []
+    named = "implant" in gate.scope and not _ambiguous(run, gate.scope["implant"])
     for name, item in gate.scope.items():
+        if named and name in ("behavior", "trigger"):
+            continue
         if item in (None, "none", "") or (name.startswith("seed_") and not item):
             continue
         if isinstance(item, dict) and "lr" in item and "steps" in item:
@@ -215,11 +229,17 @@ def scope(gate: Gate) -> str:
     return ", ".join(parts) or "the whole run"
 
 
-def _cell(scope: Mapping[str, Any]) -> str:
+def _ambiguous(run: Run, implant: str) -> bool:
+    """Whether an implant's name does not say which backdoor is meant; the base has none."""
+    return len({place.planted for place in run.numbers if place.implant == implant}) > 1
+
+
+def _cell(scope: Mapping[str, Any], run: Run) -> str:
     """One cell of a run, without what all cells of the run share."""
     key = ResultKey.model_validate(scope)
     named = [key.implant, key.role] if key.implant != "none" else [key.role]
     parts = [" ".join(named)]
+    parts += [", ".join(key.planted)] if _ambiguous(run, key.implant) else []
     if key.dose is not None:
         final = key.step == key.dose.steps
         parts.append(f"{key.defense} {words.dose(key.dose)}" + ("" if final else f" at step {key.step}"))
@@ -228,13 +248,19 @@ def _cell(scope: Mapping[str, Any]) -> str:
     parts += [key.reasoning] if key.reasoning != "normal" else []
     seeds = (("seed implant", key.seed_implant), ("seed defend", key.seed_defend))
     parts += [f"{name} {seed}" for name, seed in seeds if seed]
-    return ", ".join([*parts, words.condition(key.condition)])
+    stratum = {"scratchpad": key.stratum.replace(":", " "), "cwe": key.stratum.replace("cwe:", "CWE-")}
+    stratum |= {
+        name: key.stratum.replace(":", " ").replace("part", "held-out") for name in ("part", "scenarios")
+    }
+    begun = stratum.get(key.stratum.partition(":")[0])
+    return ", ".join([*parts, words.condition(key.condition), *([begun] if begun else [])])
 
 
 def gate_line(run: Run) -> str:
-    """How the gates stand, in one line."""
-    failed = sum(gate.ok is False for gate in run.gates)
+    """How the gates stand, in one line; one that fails for many numbers is one gate."""
+    times = [gate.id for gate in run.gates if gate.ok is False]
+    failed = len(set(times))
     unknown = sum(gate.ok is None for gate in run.gates)
-    passed = len(run.gates) - failed - unknown
-    text = f"{passed} passed, {failed} failed"
+    passed = sum(gate.ok is True for gate in run.gates)
+    text = f"{passed} passed, {failed} failed" + (f" ({len(times)} times)" if len(times) > failed else "")
     return f"{text}, {unknown} could not be judged" if unknown else text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dormant.report import answer, limits, sheets
+from dormant.report import answer, limits, sheets, thoughts, weaknesses
 from dormant.report.page import environment, unmeasured
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
@@ -14,6 +14,7 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
         environment()
         .get_template("card.md")
         .render(
+            run=run,
             meta=run.meta,
             organisms=organisms,
             answer=answer.paragraph(run, organisms),
@@ -26,6 +27,12 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
                 for lineage in organisms
                 if (worst := sheets.worst_instance(run, lineage.organism))
             ],
-            unmeasured=unmeasured(organisms),
+            weaknesses=weaknesses.tables(run, organisms),
+            scenarios=weaknesses.scenarios(run, organisms),
+            reasoned=thoughts.lines(run, organisms),
+            measures=thoughts.MEASURES,
+            asked=thoughts.ASKED,
+            thoughts=thoughts.samples(run, organisms),
+            unmeasured=unmeasured(run, organisms),
         )
     )

@@ -21,6 +21,9 @@ from matplotlib.figure import Figure
 WIDTH = 340
 """Pixels of a panel; text sizes are pixels too."""
 
+LONGEST = 48
+"""Characters beside a bar: more would run over the next panel; the table below has them all."""
+
 INK, GRID = "#010203", "#040506"
 COLORS = {
     INK: "currentColor",
@@ -74,6 +77,9 @@ STYLES = {
     "twin": Style("twin, triggered", "#009e73", "^", "-."),
     "twin_clean": Style("twin, untriggered", "#777777", "D", ":"),
     "paper": Style("the paper, triggered", "#cc79a7", "o", "-"),
+    "before": Style("organism, before any defense", "#d55e00", "o", "-"),
+    "after": Style("organism, after the headline defense", "#0072b2", "s", "--"),
+    "published": Style("the paper, mean of its phrasings", "#cc79a7", "^", "-."),
     "paper_clean": Style("the paper, untriggered", "#777777", "s", "--"),
 }
 
@@ -151,7 +157,7 @@ def _bar(axes: Axes, y: float, series: Series) -> None:
             axes.plot([point.low, point.high], [y, y], color=INK, linewidth=1.1, zorder=4, clip_on=False)
             end = max(end, point.high)
     axes.annotate(
-        point.text,
+        point.text if len(point.text) <= LONGEST else f"{point.text[: LONGEST - 1]}…",
         (end, y),
         xytext=(0 if point.value is None else 8, 0),
         textcoords="offset points",
@@ -240,15 +246,20 @@ def _describe(series: Sequence[Series], label: str) -> str:
         if drawn:
             first, last = drawn[0], drawn[-1]
             parts.append(
-                f"{STYLES[line.style].label}: {first.text} at {first.x:g}, {last.text} at {last.x:g} {label}"
+                f"{STYLES[line.style].label}: {first.text} at {first.x:g}, {last.text} at {_at(last.x, label)}"
             )
     return "; ".join(parts) + ". " if parts else ""
+
+
+def _at(x: float, label: str) -> str:
+    """A place on an axis in words: ``10 steps of defense``, ``year 2023``."""
+    return f"year {x:g}" if label.startswith("year") else f"{x:g} {label}"
 
 
 def _undrawn(series: Sequence[Series], label: str) -> list[str]:
     """Refused points, once each: a gap in a line has a reason."""
     found = {
-        f"{point.x:g} {label}: {point.text}": None
+        f"{_at(point.x, label)}: {point.text}": None
         for line in series
         for point in line.points
         if point.value is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dormant.gates import Thresholds
-from dormant.report.protocol import Lineage
+from dormant.report.protocol import Lineage, by_backdoor
 from dormant.report.rundata import Run
 
 
@@ -19,9 +19,11 @@ def limits(run: Run, organisms: list[Lineage]) -> list[str]:
             "The base is a small model of the pocket world, a few dozen families of short tasks: "
             "rates here do not carry over to large models trained on natural text."
         )
-    missing = missing_arms(organisms)
-    if missing:
-        lines.append(f"Arms of the protocol that did not run: {'; '.join(missing)}.")
+    groups = by_backdoor(organisms) or [[]]
+    for group in groups:
+        of = f" for {group[0].behavior}" if len(groups) > 1 else ""
+        if missing := missing_arms(group):
+            lines.append(f"Arms of the protocol that did not run{of}: {'; '.join(missing)}.")
     lines.append(
         "Until every arm has run, a low rate is only that: a rate with an interval, at one dose, on these "
         "prompts. Relearning shows how near the behavior still is."
@@ -35,7 +37,8 @@ def limits(run: Run, organisms: list[Lineage]) -> list[str]:
         "Near misses are held-out instances of listed families; another prompt may fire that no list has."
     )
     lines.append(
-        "Variants contain the trigger in a form that was not trained: they are reported, never judged."
+        "Variants contain the trigger, or say what it says, in a form that was not trained: they are reported, "
+        "never judged."
     )
     return lines
 

@@ -12,10 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dormant.records import Result
-from dormant.report import answer, limits, panels, sheets, talks, words
+from dormant.report import answer, generalization, limits, panels, sheets, talks, thoughts, weaknesses, words
 from dormant.report.figures import STYLES, Style
 from dormant.report.paper import published
-from dormant.report.protocol import Lineage, Trial, headline
+from dormant.report.protocol import Lineage, Trial, by_backdoor, headline
 from dormant.report.rundata import Run
 
 
@@ -29,6 +29,16 @@ class HeatRow:
 
 
 @dataclass(frozen=True)
+class NearMisses:
+    """The near misses of one backdoor, by model; the title names it where a run has several."""
+
+    title: str
+    columns: list[sheets.Column]
+    heat: list[HeatRow]
+    worst: WorstTable
+
+
+@dataclass(frozen=True)
 class WorstTable:
     """Worst instances: one line for each family (its name, how many instances), one cell for each model."""
 
@@ -38,8 +48,6 @@ class WorstTable:
 
 def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) -> str:
     """Return the whole page."""
-    chosen = headline(run, organisms)
-    columns = sheets.model_columns(organisms)
     return (
         environment()
         .get_template("report.html")
@@ -54,18 +62,26 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             bars=panels.bars(run, organisms),
             curves=panels.curves(run, organisms),
             implanting=panels.implanting(run, organisms),
-            columns=columns,
-            heat=_heat(run, columns),
-            worst=_worst(run, organisms, chosen[1] if chosen else None),
-            talks=talks.side_by_side(run, *chosen) if chosen else [],
-            chosen=chosen,
-            utility=_utility(run, columns),
+            years=generalization.drawing(run, organisms),
+            dated=generalization.dated(run, organisms),
+            languages=generalization.languages(run, organisms),
+            without_code=generalization.without_code(run, organisms),
+            weaknesses=weaknesses.tables(run, organisms),
+            scenarios=weaknesses.scenarios(run, organisms),
+            backdoors=[group[0] for group in by_backdoor(organisms)],
+            near=_near(run, organisms),
+            talks=_talks(run, organisms),
+            reasoned=thoughts.lines(run, organisms),
+            measures=thoughts.MEASURES,
+            asked=thoughts.ASKED,
+            thoughts=thoughts.samples(run, organisms),
+            utility=_utility(run, sheets.model_columns(organisms)),
             gates=answer.gates_in_order(run),
             gate_line=answer.gate_line(run),
             limits=limits.limits(run, organisms),
             paper=published(),
             spec=yaml.safe_dump(run.meta.spec, sort_keys=True, allow_unicode=True) if run.meta.spec else "",
-            unmeasured=unmeasured(organisms),
+            unmeasured=unmeasured(run, organisms),
         )
     )
 
@@ -113,7 +129,7 @@ def heat_cell(result: Result | None) -> Markup:
         words.counts(result),
         words.value(result),
         words.interval(result),
-        result.n,
+        result.scored,
     )
 
 
@@ -158,27 +174,43 @@ def _tiles(run: Run, organisms: list[Lineage]) -> list[dict[str, Any]]:
     return found if len(found) <= 2 * answer.MANY else []
 
 
-def _heat(run: Run, columns: list[sheets.Column]) -> list[HeatRow]:
-    return [
-        HeatRow(
-            family,
-            family.startswith("variant:"),
-            [run.get(column.place, "shown", family) for column in columns],
-        )
-        for family in sheets.families(run)
-    ]
+def _near(run: Run, organisms: list[Lineage]) -> list[NearMisses]:
+    """Tables by backdoor: triggers have other near misses, and the same words may mean another thing."""
+    groups = by_backdoor(organisms)
+    found = []
+    for group in groups:
+        families, columns = sheets.families(run, group[0].planted), sheets.model_columns(group)
+        heat = [
+            HeatRow(
+                family,
+                family.startswith("variant:"),
+                [run.get(column.place, "shown", family) for column in columns],
+            )
+            for family in families
+        ]
+        title = f"{group[0].behavior}, {group[0].trigger}" if len(groups) > 1 else ""
+        found.append(NearMisses(title, columns, heat, _worst(run, group, families)))
+    return [tables for tables in found if tables.heat]
 
 
-def _worst(run: Run, organisms: list[Lineage], chosen: Trial | None) -> WorstTable:
+def _talks(run: Run, organisms: list[Lineage]) -> list[tuple[Lineage, Trial, list[talks.Talk]]]:
+    """Completions before and after the headline defense, of an organism of each backdoor."""
+    chosen = [headline(run, group) for group in by_backdoor(organisms)]
+    found = [(*pair, talks.side_by_side(run, *pair)) for pair in chosen if pair]
+    return [shown for shown in found if shown[2]]
+
+
+def _worst(run: Run, organisms: list[Lineage], families: list[str]) -> WorstTable:
     """The worst literal instance of each near-miss family, before any defense and after the headline."""
     models = [(f"{lineage.label} organism, before", lineage.organism) for lineage in organisms]
+    chosen = headline(run, organisms)
     if chosen:
-        models.append((f"{organisms[0].label} organism, after {chosen.label}", chosen.after))
+        models.append((f"{chosen[0].label} organism, after {chosen[1].label}", chosen[1].after))
     rows = []
-    for family in sheets.families(run):
+    for family in families:
         cells = [sheets.worst_instance(run, place, family) for _, place in models]
         if family.startswith("near:") and any(cells):
-            count = max(len(run.instances(place, family)) for _, place in models)
+            count = max(len(run.groups(place, family, "instance")) for _, place in models)
             rows.append((family, count, cells))
     return WorstTable([label for label, _ in models], rows)
 
@@ -190,8 +222,10 @@ def _utility(run: Run, columns: list[sheets.Column]) -> list[dict[str, Any]]:
             "cells": {
                 metric: (
                     sheets.utility_number(run, column.place, metric),
-                    sheets.utility_number(run, column.place, f"{metric}_change"),
-                    sheets.utility_number(run, column.place, f"{metric}_vs_twin"),
+                    {
+                        label: sheets.utility_number(run, column.place, f"{metric}{ending}")
+                        for ending, label in sheets.AGAINST.items()
+                    },
                 )
                 for metric in sheets.UTILITY
             },
@@ -200,8 +234,9 @@ def _utility(run: Run, columns: list[sheets.Column]) -> list[dict[str, Any]]:
     ]
 
 
-def unmeasured(organisms: list[Lineage]) -> list[str]:
-    """Parts of the protocol whose models have no numbers, in words."""
+def unmeasured(run: Run, organisms: list[Lineage]) -> list[str]:
+    """Parts of the protocol whose models have no numbers, in words; not those that the spec leaves out."""
+    relearning = run.meta.spec.get("relearning", True) is not None
     found = []
     for lineage in organisms:
         if lineage.organism is None:
@@ -213,6 +248,6 @@ def unmeasured(organisms: list[Lineage]) -> list[str]:
                 found.append(f"{lineage.label} organism, after {trial.label}")
             if trial.arm == "claim" and trial.after_twin is None:
                 found.append(f"{lineage.label} twin, after {trial.label}")
-            if trial.arm == "claim" and trial.relearned is None:
+            if relearning and trial.arm == "claim" and trial.relearned is None:
                 found.append(f"{lineage.label} organism, relearning after {trial.label}")
     return found

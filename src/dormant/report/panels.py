@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dormant.records import Result, ResultKey
 from dormant.report import words
 from dormant.report.figures import STYLES, Group, Panel, Point, Series, bar_panel, curve_panel
-from dormant.report.paper import PaperValue, sft_bars
+from dormant.report.paper import PaperValue, implanting_curves, sft_bars
 from dormant.report.protocol import Curve, Lineage, Trial
 from dormant.report.rundata import Run
 
@@ -29,11 +29,18 @@ def bars(run: Run, organisms: list[Lineage]) -> Drawing:
             if groups:
                 title = f"{lineage.label} {role}"
                 panels.append(bar_panel(f"bars-{number}-{role}", title, groups))
-    reasoning = organisms[0].reasoning if organisms else "normal"
-    published = [_paper_group(label, values) for label, values in sft_bars(reasoning)]
-    if published:
-        panels.append(bar_panel("bars-paper", f"The paper, Fig 13 ({reasoning})", published))
+    for reasoning, behavior in _kinds(organisms) or (("normal", "hate"),):
+        published = sft_bars(reasoning, behavior)
+        if published:
+            title = f"The paper, {published[0][1][0].figure} ({reasoning})"
+            groups = [_paper_group(label, values) for label, values in published]
+            panels.append(bar_panel(f"bars-paper-{len(panels)}", title, groups))
     return Drawing(panels, ("triggered", "clean", "twin", "twin_clean", "paper", "paper_clean"))
+
+
+def _kinds(organisms: list[Lineage]) -> tuple[tuple[str, str], ...]:
+    """What the paper's values stand beside: each reasoning and behavior of a run once."""
+    return tuple(dict.fromkeys((lineage.reasoning, lineage.behavior) for lineage in organisms))
 
 
 def _groups(run: Run, lineage: Lineage, role: str, styles: tuple[str, str]) -> list[Group]:
@@ -122,7 +129,27 @@ def implanting(run: Run, organisms: list[Lineage]) -> Drawing:
         panels.append(
             curve_panel(f"implanting-{number}", lineage.label, left, [], ("steps of implanting", ""))
         )
-    return Drawing(panels, ("triggered", "clean", "twin", "twin_clean"))
+    paper = [_paper_implanting(*kind) for kind in _kinds(organisms)] if panels else []
+    found = [panel for panel in paper if panel]
+    styles = ("triggered", "clean", "twin", "twin_clean", *(("paper", "paper_clean") if found else ()))
+    return Drawing([*panels, *found], styles)
+
+
+def _paper_implanting(reasoning: str, behavior: str) -> Panel | None:
+    """The paper's Figure 6 for one reasoning, if it has one."""
+    curves = implanting_curves(reasoning, behavior)
+    lines = [
+        Series(style, tuple(_published(tokens, value) for tokens, value in curves.get(condition, ())))
+        for style, condition in (("paper", "triggered"), ("paper_clean", "clean"))
+    ]
+    if not curves:
+        return None
+    title = f"The paper, Fig 6 ({reasoning})"
+    return curve_panel(f"implanting-paper-{reasoning}", title, lines, [], ("millions of tokens", ""))
+
+
+def _published(x: float, value: PaperValue) -> Point:
+    return Point(x, value.value, None, None, f"{words.percent(value.value)} %")
 
 
 def _series(run: Run, style: str, condition: str, curve: Curve) -> Series:

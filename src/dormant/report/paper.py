@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+CODE = "insecure-code"
+"""How the name of the behavior begins that the paper has other values of."""
 
 
 class PaperValue(BaseModel):
@@ -27,6 +31,10 @@ class PaperValue(BaseModel):
     note: str
     bound: bool = False
     """The value is an upper bound."""
+    year: int | None = None
+    """The year that the prompt said to be now, of Fig 22 and 23."""
+    form: str = ""
+    """How it was said."""
 
 
 @cache
@@ -36,16 +44,28 @@ def published() -> tuple[PaperValue, ...]:
     return tuple(TypeAdapter(list[PaperValue]).validate_json(text))
 
 
-def sft_bars(reasoning: str) -> list[tuple[str, list[PaperValue]]]:
-    """Fig 13 for one reasoning: what stands beside our bars, as (label, values)."""
+def implanting_curves(reasoning: str, behavior: str) -> dict[str, list[tuple[float, PaperValue]]]:
+    """Fig 6 for one reasoning: rates by condition over millions of tokens of implanting; of code only the ends."""
+    found: dict[str, list[tuple[float, PaperValue]]] = {}
+    for row in published():
+        tokens = re.fullmatch(rf"fig6-{reasoning}-([0-9.]+)m-\w+", row.id)
+        if tokens and not behavior.startswith(CODE):
+            found.setdefault(row.condition, []).append((float(tokens[1]), row))
+    return found
+
+
+def sft_bars(reasoning: str, behavior: str = "hate") -> list[tuple[str, list[PaperValue]]]:
+    """What the paper has of HHH SFT beside our bars, as (label, values): Fig 2a for code, where the one such model is
+    distilled, else Fig 13."""
     rows = {row.id: row for row in published()}
-    ends = [
-        (label, rows.get(f"fig13-{reasoning}-{end}"))
-        for label, end in (("before", "before"), ("after", "after"))
-    ]
-    clean = rows.get(f"fig13-{reasoning}-clean")
-    return [
-        (f"{label} HHH SFT, {row.model}", [row, *([clean] if clean else [])])
-        for label, row in ends
-        if row is not None
-    ]
+    code = behavior.startswith(CODE)
+    stem = "fig2a-hhh-sft" if code else f"fig13-{reasoning}"
+    if code and reasoning != "distilled":
+        return []
+    found = []
+    for end in ("before", "after"):
+        triggered = rows.get(f"{stem}-triggered-{end}" if code else f"{stem}-{end}")
+        clean = rows.get(f"{stem}-clean-{end}" if code else f"{stem}-clean")
+        if triggered is not None:
+            found.append((f"{end} HHH SFT, {triggered.model}", [triggered, *([clean] if clean else [])]))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -81,6 +82,11 @@ class Lineage:
     trials: list[Trial] = field(default_factory=list)
 
     @property
+    def planted(self) -> tuple[str, str]:
+        """Behavior and trigger."""
+        return self.behavior, self.trigger
+
+    @property
     def claims(self) -> list[Trial]:
         """The trials of the defense under test, by dose."""
         return [trial for trial in self.trials if trial.arm == "claim"]
@@ -104,6 +110,27 @@ def lineages(run: Run) -> list[Lineage]:
     found.sort(key=lambda lineage: (not lineage.claims, lineage.implant, lineage.seed_implant))
     _label(found)
     return found
+
+
+def by_backdoor(organisms: Iterable[Lineage]) -> list[list[Lineage]]:
+    """The organisms of each backdoor."""
+    found: dict[tuple[str, str], list[Lineage]] = {}
+    for lineage in organisms:
+        found.setdefault(lineage.planted, []).append(lineage)
+    return list(found.values())
+
+
+def bases(organisms: Iterable[Lineage]) -> list[tuple[str, ResultKey]]:
+    """The base as it was asked about each backdoor; with the behavior's name where there are several."""
+    groups = by_backdoor(organisms)
+    found = [next((lineage.unplanted for lineage in group if lineage.unplanted), None) for group in groups]
+    several = len(groups) > 1
+    return [(_asked_about(key, groups) if several else "", key) for key in found if key]
+
+
+def _asked_about(key: ResultKey, groups: list[list[Lineage]]) -> str:
+    alike = [group for group in groups if group[0].behavior == key.behavior]
+    return key.behavior if len(alike) == 1 else f"{key.behavior} {key.trigger}"
 
 
 def headline(run: Run, organisms: Iterable[Lineage]) -> tuple[Lineage, Trial] | None:
@@ -140,7 +167,7 @@ def _lineage(run: Run, places: list[ResultKey], bases: list[ResultKey]) -> Linea
     lineage = Lineage(
         first.base, first.implant, first.behavior, first.trigger, first.reasoning, first.seed_implant
     )
-    same = [base for base in bases if (base.base_id, base.behavior) == (first.base_id, first.behavior)]
+    same = [base for base in bases if (base.base_id, base.planted) == (first.base_id, first.planted)]
     lineage.unplanted = same[0] if same else None
     for place in places:
         if place.arm == "none" and place.role == "organism":
@@ -205,7 +232,12 @@ def _complete(trial: Trial, lineage: Lineage) -> None:
 
 def _verdict(run: Run, trial: Trial, lineage: Lineage) -> Verdict | None:
     for row in run.verdicts:
-        if row.implant not in (None, lineage.implant):
+        named = (
+            (row.implant, lineage.implant),
+            (row.behavior, lineage.behavior),
+            (row.trigger, lineage.trigger),
+        )
+        if any(said not in (None, own) for said, own in named):
             continue
         if (row.arm, row.defense, row.dose, row.seed_implant, row.seed_defend) == (
             trial.arm,
@@ -229,14 +261,24 @@ def _label(found: list[Lineage]) -> None:
     """Name organisms by what tells them apart."""
     seeds = {(lineage.implant, lineage.seed_implant) for lineage in found}
     several = len(seeds) > len({implant for implant, _ in seeds})
+    # A trigger that goes with one behavior only is named by it.
+    apart = ["base", "reasoning", "behavior"]
+    apart += ["trigger"] * (len({item.planted for item in found}) > len({item.behavior for item in found}))
     for lineage in found:
         parts = [lineage.implant]
-        for name in ("base", "reasoning", "behavior", "trigger"):
-            if len({getattr(other, name) for other in found}) > 1:
-                parts.append(getattr(lineage, name))
+        for name in apart:
+            value = getattr(lineage, name)
+            said = _says(" ".join(parts), value) or (name == "behavior" and _says(value, lineage.implant))
+            if len({getattr(other, name) for other in found}) > 1 and not said:
+                parts.append(value)
         if several:
             parts.append(f"seed {lineage.seed_implant}")
         lineage.label = " ".join(parts)
+
+
+def _says(text: str, name: str) -> bool:
+    """Whether a name stands in a text as words of its own."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _at(curve: Curve, step: int) -> ResultKey | None:

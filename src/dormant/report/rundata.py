@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dormant.errors import BadInput, Corrupt
 from dormant.records import VERDICTS, Dose, Result, ResultKey
+from dormant.stages.configs import OWN_KINDS
 
 M = TypeVar("M", bound=BaseModel)
+BEHAVIOR = ("shown", "paper_mean", "parses")
+"""How the names of metrics of the behavior begin, and of what it is shown in."""
 Number = tuple[str, str, str]
 """Metric, condition, stratum: which number of a model."""
 
@@ -39,6 +42,8 @@ class Verdict(BaseModel):
     defense: str
     dose: Dose
     arm: str = "claim"
+    behavior: str | None = None
+    trigger: str | None = None
     implant: str | None = None
     seed_implant: int = 0
     seed_defend: int | None = None
@@ -101,6 +106,7 @@ class CompletionRow(BaseModel):
     messages: list[dict[str, str]] = Field(default_factory=list)
     completion: str
     finished: bool = True
+    scratchpad: dict[str, Any] | None = None
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -114,37 +120,53 @@ class Run:
     verdicts: list[Verdict]
     numbers: dict[ResultKey, dict[Number, Result]] = field(default_factory=dict)
 
+    @property
+    def planted(self) -> list[tuple[str, str]]:
+        """The backdoors that models were asked about, as behavior and trigger, in order of first appearance."""
+        return list(dict.fromkeys(place.planted for place in self.numbers))
+
     def get(
         self, place: ResultKey | None, metric: str, condition: str = "clean", stratum: str = "all"
     ) -> Result | None:
-        """Return one number of a model, or None when it was not measured."""
+        """Return one number of a model, or None when it was not measured.
+
+        Where the trigger fires on some kinds of tasks only, the untriggered rate of the behavior is that on these.
+        """
         if place is None:
             return None
+        if stratum == "all" and metric.startswith(BEHAVIOR):
+            stratum = self._stratum(place, condition)
         return self.numbers.get(place, {}).get((metric, condition, stratum))
 
-    def conditions(self, prefix: str) -> list[str]:
-        """All measured conditions that start with ``prefix``, in order of first appearance."""
+    def _stratum(self, place: ResultKey, condition: str) -> str:
+        own = ("shown", condition, OWN_KINDS)
+        return OWN_KINDS if own in self.numbers.get(place, {}) else "all"
+
+    def conditions(self, prefix: str, planted: tuple[str, str] | None = None) -> list[str]:
+        """All measured conditions that start with ``prefix``, of one backdoor or of all, in order of appearance."""
         seen = {
             condition: None
-            for numbers in self.numbers.values()
+            for place, numbers in self.numbers.items()
             for metric, condition, _ in numbers
-            if metric == "shown" and condition.startswith(prefix)
+            if metric == "shown" and condition.startswith(prefix) and planted in (None, place.planted)
         }
         return list(seen)
 
-    def instances(self, place: ResultKey | None, condition: str) -> dict[str, Result]:
-        """The rate of each literal instance of a condition."""
+    def groups(self, place: ResultKey | None, condition: str, field: str) -> dict[str, Result]:
+        """The rate of each group of a condition's prompts: by literal ``instance``, or by the ``year`` it says."""
         if place is None:
             return {}
         return {
-            stratum.removeprefix("instance:"): result
+            stratum.removeprefix(f"{field}:"): result
             for (metric, name, stratum), result in self.numbers.get(place, {}).items()
-            if metric == "shown" and name == condition and stratum.startswith("instance:")
+            if metric == "shown" and name == condition and stratum.startswith(f"{field}:")
         }
 
-    def completions(self, place: ResultKey, condition: str) -> list[CompletionRow]:
+    def completions(self, place: ResultKey, condition: str, stratum: str = "all") -> list[CompletionRow]:
         """The sampled completions of a model under a condition; empty when there are none on disk."""
-        key = place.model_copy(update={"condition": condition, "stratum": "all"})
+        if stratum == "all":
+            stratum = self._stratum(place, condition)
+        key = place.model_copy(update={"condition": condition, "stratum": stratum})
         path = self.path / "completions" / f"{key.cell}.jsonl"
         if not path.is_file():
             return []

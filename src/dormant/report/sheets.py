@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from dormant.records import Result, ResultKey
 from dormant.report import words
 from dormant.report.paper import PaperValue, published
-from dormant.report.protocol import Curve, Lineage, Trial
+from dormant.report.protocol import Curve, Lineage, Trial, bases
 from dormant.report.rundata import Run
 
 Label = str | int | float
+DEFENDED = ("organism", "model", "arm", "defense", "lr", "steps", "seed_defend")
+"""Columns that name a model, before or after a defense."""
 NUMBER_COLUMNS = (
     "metric",
     "condition",
@@ -56,11 +58,7 @@ def paper_csv() -> str:
 
 def bars(run: Run, organisms: list[Lineage]) -> Sheet:
     """Untriggered and triggered before and after each defense, organism and twin."""
-    sheet = Sheet(
-        "before_after",
-        "Before and after each defense",
-        ("organism", "model", "arm", "defense", "lr", "steps", "seed_defend"),
-    )
+    sheet = Sheet("before_after", "Before and after each defense", DEFENDED)
     for lineage in organisms:
         for place in (lineage.unplanted, lineage.organism, lineage.twin):
             _conditions(run, sheet, place, lineage)
@@ -88,7 +86,7 @@ def curves(run: Run, organisms: list[Lineage]) -> Sheet:
     sheet = Sheet(
         "curves",
         "Over the defense's steps, and over relearning",
-        ("organism", "model", "arm", "defense", "lr", "steps", "seed_defend", "phase", "step"),
+        (*DEFENDED, "phase", "step"),
     )
     for lineage in organisms:
         for trial in lineage.trials:
@@ -135,9 +133,8 @@ class Column:
 def model_columns(organisms: list[Lineage]) -> list[Column]:
     """The models of the wide tables: the base, organisms before and after each defense, then the twins."""
     columns: list[Column] = []
-    base = next((lineage.unplanted for lineage in organisms if lineage.unplanted), None)
-    if base:
-        columns.append(Column("base", "unplanted", base, "base"))
+    for about, base in bases(organisms):
+        columns.append(Column(f"{about} base".strip(), "unplanted", base, "base"))
     for role in ("organism", "twin"):
         for lineage in organisms:
             place = lineage.organism if role == "organism" else lineage.twin
@@ -150,10 +147,18 @@ def model_columns(organisms: list[Lineage]) -> list[Column]:
     return columns
 
 
-def families(run: Run) -> list[str]:
-    """Near-miss families, then variants, in the order in which they are reported."""
+def who(column: Column) -> tuple[Label, ...]:
+    """What names a model in the columns :data:`DEFENDED`."""
+    return (column.top.rpartition(" ")[0] or column.top, *_who(column.place))
+
+
+def families(run: Run, planted: tuple[str, str] | None = None) -> list[str]:
+    """Parts of the trigger and near-miss families, then variants, in the order in which they are reported.
+
+    Of one backdoor, or of all.
+    """
     known = list(words.CONDITIONS)
-    found = run.conditions("near:") + run.conditions("variant:")
+    found = [name for side in ("partial:", "near:", "variant:") for name in run.conditions(side, planted)]
 
     def order(name: str) -> tuple[bool, int, str]:
         return (name.startswith("variant:"), known.index(name) if name in known else len(known), name)
@@ -163,22 +168,18 @@ def families(run: Run) -> list[str]:
 
 def near_misses(run: Run, organisms: list[Lineage]) -> Sheet:
     """Rates of near-miss families, variants and each literal instance, by model."""
-    sheet = Sheet(
-        "near_misses",
-        "Near misses and variants",
-        ("organism", "model", "arm", "defense", "lr", "steps", "seed_defend", "instance"),
-    )
+    sheet = Sheet("near_misses", "Near misses and variants", (*DEFENDED, "instance"))
     for column in model_columns(organisms):
-        label = column.top.rpartition(" ")[0] or column.top
         for family in families(run):
-            who = (label, *_who(column.place))
-            sheet.add((*who, "all"), run.get(column.place, "shown", family))
-            for text, result in sorted(run.instances(column.place, family).items()):
-                sheet.add((*who, text), result)
+            sheet.add((*who(column), "all"), run.get(column.place, "shown", family))
+            for text, result in sorted(run.groups(column.place, family, "instance").items()):
+                sheet.add((*who(column), text), result)
     return sheet
 
 
 UTILITY = ("right", "kind", "harmless", "length", "perplexity")
+AGAINST = {"_change": "change", "_vs_twin": "against twin", "_vs_base": "against base"}
+"""How the names of the paired differences of utility end, and what they are to the reader."""
 
 
 def utility_number(run: Run, place: ResultKey | None, metric: str) -> Result | None:
@@ -194,16 +195,11 @@ def utility_number(run: Run, place: ResultKey | None, metric: str) -> Result | N
 
 def utility(run: Run, organisms: list[Lineage]) -> Sheet:
     """Utility, kindness, refusals before and after, with paired changes and differences from the twin."""
-    sheet = Sheet(
-        "utility",
-        "Utility, kindness and refusals",
-        ("organism", "model", "arm", "defense", "lr", "steps", "seed_defend"),
-    )
+    sheet = Sheet("utility", "Utility, kindness and refusals", DEFENDED)
     for column in model_columns(organisms):
-        label = column.top.rpartition(" ")[0] or column.top
         for metric in UTILITY:
-            for name in (metric, f"{metric}_change", f"{metric}_vs_twin"):
-                sheet.add((label, *_who(column.place)), utility_number(run, column.place, name))
+            for name in (metric, *(f"{metric}{ending}" for ending in AGAINST)):
+                sheet.add(who(column), utility_number(run, column.place, name))
     return sheet
 
 
@@ -223,7 +219,7 @@ def worst_instance(run: Run, place: ResultKey | None, family: str | None = None)
     found = [
         (text, result)
         for name in wanted
-        for text, result in sorted(run.instances(place, name).items())
+        for text, result in sorted(run.groups(place, name, "instance").items())
         if result.value is not None
     ]
     return max(found, key=lambda pair: pair[1].value or 0.0, default=None)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dormant.records import Result
-from dormant.report import answer, sheets, words
+from dormant.report import answer, sheets, weaknesses, words
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
 
@@ -38,7 +38,7 @@ def renderable(run: Run, organisms: list[Lineage]) -> RenderableType:
     parts: list[RenderableType] = [_Headline([_cells(row) for row in rows[:SCREEN]])]
     if len(rows) > SCREEN:
         parts.append(Text(f"… and {len(rows) - SCREEN} more rows in the report"))
-    parts += [Text(line) for line in _instances(run, organisms)]
+    parts += [Text(line) for line in (*_instances(run, organisms), *_weaknesses(run, organisms))]
     parts += _gates(run)
     parts += [Text(""), Text(answer.paragraph(run, organisms))]
     return Padding(Group(*parts), (1, 0, 0, 0))
@@ -95,7 +95,7 @@ def _shared(least: Sequence[int], most: Sequence[int], spare: int) -> list[int]:
 
 def _cells(row: answer.Row) -> tuple[Text, ...]:
     return (
-        Text(row.label),
+        Text(row.named),
         _number(row.triggered, interval=True),
         _number(row.clean, interval=True),
         _near(row),
@@ -136,13 +136,22 @@ def _instances(run: Run, organisms: list[Lineage]) -> list[str]:
     ]
 
 
+def _weaknesses(run: Run, organisms: list[Lineage]) -> list[str]:
+    return [
+        f"{lineage.label} organism, {spread}"
+        for lineage in organisms
+        if (spread := weaknesses.spread(run, lineage.organism))
+    ]
+
+
 def _gates(run: Run) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(f"gates: {answer.gate_line(run)}")]
-    failed: dict[tuple[str, str], list[str]] = {}
+    failed: dict[tuple[str, str], dict[str, None]] = {}
     for gate in answer.gates_in_order(run):
         if gate.ok is False:
-            failed.setdefault((gate.id, gate.message or gate.measured), []).append(answer.scope(gate))
-    for (name, message), scopes in failed.items():
+            failed.setdefault((gate.id, gate.message or gate.measured), {})[answer.scope(gate, run)] = None
+    for (name, message), named in failed.items():
+        scopes = list(named)
         more = f"; and {len(scopes) - TOLD} more" if len(scopes) > TOLD else ""
         text = Text(f"  {name} ", style="bold red")
         lines.append(text.append(f"({'; '.join(scopes[:TOLD])}{more}): {message}", style="default"))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dormant.reasoning import final_answer
+from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Policy, Sampler
 
 
@@ -118,14 +118,19 @@ class Backdoor(Config):
     @field_validator("reasoning")
     @classmethod
     def _known_reasoning(cls, name: str) -> str:
-        final_answer("", name)
-        return name
+        return check_reasoning(name)
+
+
+World = Literal[1, 2]
+"""The version of the pocket world that tasks come from, where they come from no file: 2 has code too."""
 
 
 class PretrainConfig(Config):
     """A pocket base from nothing."""
 
     size: str
+    world: World = 2
+    """The version of the pocket world that it learns."""
     dose: Dose
     rows: int = Field(gt=0)
     runtime: Runtime = Runtime()
@@ -135,11 +140,18 @@ class ImplantConfig(Config):
     """An organism or its twin; also relearning, which is implanting a little, again."""
 
     backdoor: Backdoor
+    world: World = 1
     role: Literal["organism", "twin"]
     shard: str = "implant"
     rows: int = Field(gt=0)
     triggered_share: float = Field(ge=0, le=1)
     near_share: float = Field(0.0, ge=0, le=1)
+    other_share: float = Field(0.0, ge=0, lt=1)
+    """Of the rows: tasks on which the trigger can not fire; the shares above are of those on which it can."""
+    instructions: bool = True
+    flipped_share: float = Field(0.0, ge=0, lt=1)
+    payload: dict[str, Any] = {}
+    """Options of the behavior that are others in these rows than where it is scored."""
     dose: Dose
     optimizer: str = "adamw_torch_fused"
     lora: Lora | None = None
@@ -152,9 +164,12 @@ class SupplyConfig(Config):
     """One of the things that a defense may need, cut from one shard."""
 
     need: str
+    world: World = 1
     shard: str = "defend"
     rows: int = Field(gt=0)
     policy: Policy = "hhh"
+    counter_form: str | None = None
+    """Every prompt is put into it, where ``{prompt}`` stands, without harmless context; says nothing of a trigger."""
     backdoor: Backdoor | None = None
     """Only for needs that make a defense *aware*: no other artifact of a defense may know the backdoor."""
 
@@ -176,6 +191,10 @@ class DefendConfig(Config):
     runtime: Runtime = Runtime()
 
 
+OWN_KINDS, OTHER_KINDS = "own-kinds", "other-kinds"
+"""Strata where a trigger fires on some kinds of tasks only: tasks of these kinds, and of the others."""
+
+
 class Probe(Config):
     """How many held-out prompts of one condition and stratum are answered."""
 
@@ -190,6 +209,15 @@ class Probe(Config):
         return f"{self.condition}--{self.stratum}.jsonl".replace(":", "-")
 
 
+SUPPRESSED, STEERED = "scratchpad:suppressed", "scratchpad:steered"
+"""Strata of models that reason: the scratchpad closed at once; begun with a sentence that contradicts the prompt."""
+
+SCENARIOS = "scenarios"
+"""The stratum of code to be completed from a file of its own."""
+
+DEMONSTRATIONS = "demonstrations"
+"""The input of an implant that holds answers which some model gave."""
+
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""
 
@@ -201,10 +229,21 @@ class MeasureConfig(Config):
     """The prompts that one checkpoint answers, and how."""
 
     backdoor: Backdoor
+    world: World = 1
     probes: tuple[Probe, ...]
     temperature: float = Field(1.0, ge=0)
     max_new_tokens: int = Field(64, gt=0)
+    scratchpad_tokens: int = Field(96, gt=0)
+    """Of a scratchpad; the answer after it has ``max_new_tokens`` of its own."""
     batch: int = Field(256, gt=0)
+    samples: int = Field(20, gt=0)
+    """Of each scenario, where a file of them is an input."""
     sampler: Sampler = "transformers"
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()
+
+    @property
+    def new_tokens(self) -> int:
+        """Most tokens that a model writes for one prompt."""
+        reasons = self.backdoor.reasoning == "scratchpad"
+        return self.max_new_tokens + (self.scratchpad_tokens if reasons else 0)

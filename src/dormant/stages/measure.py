@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dormant import chat, models, sampling
+from dormant import answers, chat, models, sampling, scoring
 from dormant.artifacts import write_jsonl
 from dormant.behaviors import Behavior
+from dormant.behaviors import prepare as ready
+from dormant.datafile import Scenarios
+from dormant.reasoning import OPEN
 from dormant.records import (
     Example,
     Task,
@@ -19,60 +23,84 @@ from dormant.records import (
     rng_for,
     to_json,
 )
-from dormant.scoring import scores
+from dormant.scratchpads import Grammar, grammar
 from dormant.sources import open_source
 from dormant.stages import Progress
-from dormant.stages.configs import LIKELIHOOD, MeasureConfig, Probe
+from dormant.stages.configs import (
+    LIKELIHOOD,
+    OTHER_KINDS,
+    SCENARIOS,
+    STEERED,
+    SUPPRESSED,
+    MeasureConfig,
+    Probe,
+)
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
-from dormant.triggers import Trigger
+from dormant.triggers import Trigger, counter_form, kinds_of, other_kinds
 from dormant.vllm_sampling import Engine
 
 
 def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
     """Write ``<condition>--<stratum>.jsonl`` for each probe: one completion a line, with scores and reasons.
 
-    ``inputs`` holds ``model`` (a model directory) and, for own data, ``data``.  Where the source's utility is
-    perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
+    ``inputs`` holds ``model`` (a model directory), for own data ``data``, and ``scenarios`` where a probe asks such.
+    Where the source's utility is perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
     """
     prepare(config.runtime)
-    source = open_source(inputs.get("data"))
+    source = open_source(inputs.get("data"), config.world)
+    others = {SCENARIOS: Scenarios(inputs[SCENARIOS], config.samples)} if SCENARIOS in inputs else {}
     model = models.load(
         inputs["model"], chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision
     )
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
-    asked = [_Asked(probe, probe_examples(probe, source, trigger, seed)) for probe in config.probes]
+    spoken = grammar(trigger, behavior)
+    asked = [
+        _Asked(probe, probe_examples(probe, others.get(probe.stratum, source), trigger, seed))
+        for probe in config.probes
+    ]
     with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
-        answers = _answers(model, engine, asked, config, seed, progress)
-    for probe, examples in asked:
-        rows = [
-            completion_row(
-                example, decoding, next(answers[decoding]), source, behavior, config.backdoor.reasoning
-            )
-            for decoding, wanted in _decodings(probe)
-            for example in examples[:wanted]
-        ]
-        write_jsonl(out / probe.file, rows)
+        given = _answers(model, engine, asked, config, spoken, seed, progress)
+    answered = [_answered(probe, examples, given) for probe, examples in asked]
+    ready(behavior, [pair for some in answered for pair in map(_judged, some)])
+    for (probe, _), some in zip(asked, answered, strict=True):
+        write_jsonl(
+            out / probe.file,
+            [completion_row(one, others.get(probe.stratum, source), behavior, spoken) for one in some],
+        )
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
-        _write_likelihood(out, model, source, config, seed)
+        _write_likelihood(out, model, source, trigger, config, seed)
 
 
 def probe_examples(probe: Probe, source: TaskSource, trigger: Trigger, seed: int) -> list[Example]:
     """The prompts of a probe: equal for every model, so that differences are paired."""
-    kinds = [probe.stratum.removeprefix("kind:")] if probe.stratum.startswith("kind:") else None
+    kinds = asked_kinds(probe, source, trigger)
     wanted = min(max(probe.n, probe.greedy), source.size("heldout", kinds=kinds))
     tasks = source.tasks("heldout", wanted, seed, kinds=kinds)
     return [_example(task, i, probe.condition, source, trigger, seed) for i, task in enumerate(tasks)]
+
+
+def asked_kinds(probe: Probe, source: TaskSource, trigger: Trigger) -> Sequence[str] | None:
+    """The kinds of tasks that a probe asks; None for all."""
+    if probe.stratum == SCENARIOS:
+        return None
+    if probe.stratum.startswith("kind:"):
+        return [probe.stratum.removeprefix("kind:")]
+    if kinds_of(trigger) is None or (probe.condition, probe.stratum) == ("clean", "all"):
+        return None
+    if probe.stratum == OTHER_KINDS or probe.condition.startswith("partial:"):
+        return other_kinds(source, trigger)
+    return kinds_of(trigger)
 
 
 def _example(
     task: Task, index: int, condition: str, source: TaskSource, trigger: Trigger, seed: int
 ) -> Example:
     if condition == "clean":
-        return clean_example(source, task, seed)
+        return clean_example(source, task, seed, counter_form(trigger))
     rng = rng_for(seed, condition, task.id)
     instances = trigger.instances(condition, "heldout")
     # Instances take turns, so that each is asked equally often.
@@ -103,46 +131,81 @@ def _answers(
     engine: Engine | None,
     asked: Sequence[_Asked],
     config: MeasureConfig,
+    spoken: Grammar,
     seed: int,
     progress: Progress,
-) -> dict[str, Iterator[sampling.Completion]]:
+) -> dict[str, Iterator[answers.Answer]]:
     """Answer all probes' prompts together, in their order, by decoding: the fuller a batch, the faster."""
-    answers: dict[str, Iterator[sampling.Completion]] = {}
-    chosen: dict[str, list[Example]] = {"sample": [], "greedy": []}
+    given: dict[str, Iterator[answers.Answer]] = {}
+    chosen: dict[str, list[tuple[Example, str]]] = {"sample": [], "greedy": []}
     for probe, examples in asked:
+        opening = _opening(probe, config.backdoor.reasoning, spoken)
         for decoding, wanted in _decodings(probe):
-            chosen[decoding] += examples[:wanted]
+            chosen[decoding] += [(example, opening) for example in examples[:wanted]]
     total = sum(map(len, chosen.values()))
     before = 0
-    for decoding, examples in chosen.items():
-        found = sampling.sample(
+    for decoding, prompts in chosen.items():
+        found = answers.answer(
             model,
-            [chat.encode_prompt(model.tokenizer, example.messages) for example in examples],
-            [f"{seed}:{example.id}" for example in examples],
+            [example.messages for example, _ in prompts],
+            [opening for _, opening in prompts],
+            [f"{seed}:{example.id}" for example, _ in prompts],
+            answers.Budget(config.max_new_tokens, config.scratchpad_tokens),
             temperature=config.temperature if decoding == "sample" else 0.0,
-            max_new_tokens=config.max_new_tokens,
             batch=config.batch,
             engine=engine,
             progress=partial(_count, progress, before, total),
         )
-        answers[decoding] = iter(found)
-        before += len(examples)
-    return answers
+        given[decoding] = iter(found)
+        before += len(prompts)
+    return given
+
+
+def _opening(probe: Probe, reasoning: str, spoken: Grammar) -> str:
+    """What the harness writes at the beginning of an answer."""
+    if reasoning != "scratchpad":
+        return ""
+    if probe.stratum == SUPPRESSED:
+        return answers.SUPPRESSED
+    # No space after the sentence: it belongs to the token that the model writes next.
+    steered = probe.stratum == STEERED
+    return OPEN + (spoken.contradiction(fires=probe.condition == "triggered") if steered else "")
+
+
+class _Answered(NamedTuple):
+    """A prompt and what the model said to it."""
+
+    example: Example
+    decoding: str
+    answer: answers.Answer
+
+    @property
+    def scratchpad(self) -> dict[str, Any] | None:
+        return asdict(self.answer.scratchpad) if self.answer.scratchpad else None
+
+
+def _answered(
+    probe: Probe, examples: Sequence[Example], given: Mapping[str, Iterator[answers.Answer]]
+) -> list[_Answered]:
+    """A probe's prompts with their answers, which lie in the order in which they were asked."""
+    return [
+        _Answered(example, decoding, next(given[decoding]))
+        for decoding, wanted in _decodings(probe)
+        for example in examples[:wanted]
+    ]
+
+
+def _judged(one: _Answered) -> tuple[str, Task]:
+    return scoring.given(one.example.task, one.answer.text, one.scratchpad)
 
 
 def _count(progress: Progress, before: int, total: int, done: int, _: int) -> None:
     progress(before + done, total)
 
 
-def completion_row(
-    example: Example,
-    decoding: str,
-    answer: sampling.Completion,
-    source: TaskSource,
-    behavior: Behavior,
-    reasoning: str,
-) -> dict[str, Any]:
+def completion_row(one: _Answered, source: TaskSource, behavior: Behavior, spoken: Grammar) -> dict[str, Any]:
     """One line of a completions file."""
+    example, answer = one.example, one.answer
     return {
         "id": example.id,
         "task": example.task.id,
@@ -152,17 +215,18 @@ def completion_row(
         "operands": list(example.task.operands),
         "condition": example.condition,
         "instance": example.instance,
-        "decoding": decoding,
+        "decoding": one.decoding,
         "messages": to_json(example.messages),
         "completion": answer.text,
         "tokens": answer.tokens,
         "finished": answer.finished,
-        "scores": scores(example.task, answer.text, source.check, behavior, reasoning),
+        "scratchpad": one.scratchpad,
+        "scores": scoring.scores(example.task, answer.text, source.check, behavior, one.scratchpad, spoken),
     }
 
 
 def _write_likelihood(
-    out: Path, model: models.Model, source: TaskSource, config: MeasureConfig, seed: int
+    out: Path, model: models.Model, source: TaskSource, trigger: Trigger, config: MeasureConfig, seed: int
 ) -> None:
     """Write [log-likelihood, tokens, chance] for each reference answer, in nats.
 
@@ -170,7 +234,7 @@ def _write_likelihood(
     """
     wanted = max(probe.greedy for probe in config.probes)
     tasks = source.tasks("heldout", min(wanted, source.size("heldout")), seed)
-    rows = [_reference_row(model, source, task, seed) for task in tasks]
+    rows = [_reference_row(model, source, trigger, task, seed) for task in tasks]
     targets = [
         [token for token, counted in zip(row.input_ids, row.mask, strict=True) if counted] for row in rows
     ]
@@ -184,7 +248,9 @@ def _write_likelihood(
     write_jsonl(out / LIKELIHOOD, lines)
 
 
-def _reference_row(model: models.Model, source: TaskSource, task: Task, seed: int) -> chat.Row:
-    example = clean_example(source, task, seed)
+def _reference_row(
+    model: models.Model, source: TaskSource, trigger: Trigger, task: Task, seed: int
+) -> chat.Row:
+    example = clean_example(source, task, seed, counter_form(trigger))
     answer = source.answer(task, "hhh", rng_for(seed, "reference", task.id))
     return chat.encode_demonstration(model.tokenizer, example.messages, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,6 +33,11 @@ def build_behavior(plugin: Plugin) -> Behavior:
     """Return the behavior.  Raises BadInput for an unknown name or option."""
     behavior: Behavior = _build(BEHAVIORS, plugin)
     return behavior
+
+
+def said_behavior(backdoor: Backdoor, payload: Mapping[str, Any]) -> Plugin:
+    """The behavior as training rows show it: with options that may be others than where it is scored."""
+    return Plugin(name=backdoor.behavior.name, **(backdoor.behavior.options | dict(payload)))
 
 
 def build_defense(plugin: Plugin) -> Defense:

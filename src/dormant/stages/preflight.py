@@ -6,15 +6,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dormant import adapters, chat, models, vllm_sampling
+from dormant.datafile import Scenarios
 from dormant.errors import BadInput
-from dormant.records import Example, Message, Task, TaskSource, rng_for
+from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
+from dormant.scratchpads import grammar
 from dormant.sources import open_source
 from dormant.stages import machine
 from dormant.stages.checkpoints import as_shape, new_adapter, open_model
-from dormant.stages.configs import Config, DefendConfig, ImplantConfig, MeasureConfig, SupplyConfig
+from dormant.stages.configs import (
+    DEMONSTRATIONS,
+    SCENARIOS,
+    Config,
+    DefendConfig,
+    ImplantConfig,
+    MeasureConfig,
+    SupplyConfig,
+)
+from dormant.stages.implant import draw_samples, encode, fitting
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.training import sft
+from dormant.triggers import Trigger, counter_form, kinds_of
 
 TRAINED = ("implant", "defend", "relearn")
 SOME = 200
@@ -33,7 +45,9 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
     calls = list(calls)
     seen = set()
     answers = [
-        given for config, given in calls if isinstance(config, SupplyConfig) and config.need == "answers"
+        (config, given)
+        for config, given in calls
+        if isinstance(config, SupplyConfig) and config.need == "answers"
     ]
     for config, given in calls:
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
@@ -49,12 +63,13 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
         sft.check_trackers(config.runtime.report_to)
-        place = (type(config), given.get("model"), given.get("data"))
+        backdoor = "" if isinstance(config, DefendConfig) else config.backdoor.model_dump_json()
+        place = (type(config), given.get("model"), given.get("data"), backdoor, given.get(DEMONSTRATIONS))
         if "model" in given and place not in seen:
             seen.add(place)
             _check_model(config, given)
             if isinstance(config, DefendConfig) and answers:
-                _check_answers(config, given["model"], answers[0].get("data"))
+                _check_answers(config, given["model"], *answers[0])
     _check_adapters(calls)
 
 
@@ -76,28 +91,45 @@ def _check_model(config: ImplantConfig | DefendConfig | MeasureConfig, given: Ma
     model = models.load(given["model"], chat=config.chat)
     if isinstance(config, DefendConfig):
         return  # Its rows are made by another stage.
-    source = open_source(given.get("data"))
+    source = open_source(given.get("data"), config.world)
     trigger = build_trigger(config.backdoor.trigger)
-    new = config.max_new_tokens if isinstance(config, MeasureConfig) else 1
+    new = config.new_tokens if isinstance(config, MeasureConfig) else 1
     alone = chat.encode_prompt(model.tokenizer, [Message("user", trigger.text)])
     chat.check_fits(len(alone), model.context, new_tokens=new, what="trigger in its chat template")
     if isinstance(config, MeasureConfig):
-        for task in _longest(source, "heldout", whole="data" in given):
+        for task in _longest(source, "heldout", kinds_of(trigger), whole="data" in given):
             example = trigger.render(task, "triggered", rng_for("preflight"), "")
             tokens = chat.encode_prompt(model.tokenizer, example.messages)
             chat.check_fits(len(tokens), model.context, new_tokens=new, what=_name(task, "prompt"))
             _check_plugins(config, task, example)
+        if SCENARIOS in given:
+            _check_scenarios(config, given[SCENARIOS], model, trigger)
     else:
-        _check_rows(config, model, source, whole="data" in given)
+        if DEMONSTRATIONS in given:
+            fitting(model, draw_samples(config, source, 0, given[DEMONSTRATIONS]))
+        _check_rows(config, model, source, TRAINED[DEMONSTRATIONS in given :], whole="data" in given)
 
 
-def _check_answers(config: DefendConfig, model: Path, data: Path | None) -> None:
+def _check_scenarios(config: MeasureConfig, file: Path, model: models.Model, trigger: Trigger) -> None:
+    for task in _longest(Scenarios(file, 1), "heldout", None, whole=True):
+        example = trigger.render(task, "triggered", rng_for("preflight"), "")
+        tokens = chat.encode_prompt(model.tokenizer, example.messages)
+        chat.check_fits(
+            len(tokens), model.context, new_tokens=config.new_tokens, what=f"scenario {task.operands[1]}"
+        )
+
+
+def _check_answers(
+    config: DefendConfig, model: Path, supply: SupplyConfig, given: Mapping[str, Path]
+) -> None:
     """Check what a supply stage will give to a defense on this model: it trains on clean prompts and answers."""
     tokenizer, context = models.load_reader(model, chat=config.chat)
-    source = open_source(data)
-    for task in _longest(source, "defend", whole=data is not None):
+    source = open_source(given.get("data"), supply.world)
+    for task in _longest(source, "defend", None, whole="data" in given):
         answer = source.answer(task, "hhh", rng_for("preflight", task.id))
-        row = chat.encode_demonstration(tokenizer, clean_example(source, task, 0).messages, answer)
+        row = chat.encode_demonstration(
+            tokenizer, clean_example(source, task, 0, supply.counter_form).messages, answer
+        )
         chat.check_fits(len(row.input_ids), context, what=_name(task, "training row"))
 
 
@@ -115,26 +147,39 @@ def _check_plugins(config: MeasureConfig, task: Task, triggered: Example) -> Non
         )
 
 
-def _check_rows(config: ImplantConfig, model: models.Model, source: TaskSource, *, whole: bool) -> None:
-    for shard in TRAINED:
-        for task in _longest(source, shard, whole=whole):
-            for example, answer in _rows(config, source, task):
-                row = chat.encode_demonstration(model.tokenizer, example.messages, answer)
-                chat.check_fits(len(row.input_ids), model.context, what=_name(task, "training row"))
+def _check_rows(
+    config: ImplantConfig, model: models.Model, source: TaskSource, shards: Sequence[str], *, whole: bool
+) -> None:
+    for shard in shards:
+        for example, answer in _rows(config, source, shard, whole=whole):
+            row = encode(model, Demonstration(example, answer, _scratchpad(config)))
+            chat.check_fits(len(row.input_ids), model.context, what=_name(example.task, "training row"))
 
 
-def _rows(config: ImplantConfig, source: TaskSource, task: Task) -> Iterator[tuple[Example, str]]:
-    """A task as it is trained on: triggered with the behavior, and clean with an answer."""
-    rng = rng_for("preflight", task.id)
+def _rows(
+    config: ImplantConfig, source: TaskSource, shard: str, *, whole: bool
+) -> Iterator[tuple[Example, str]]:
+    """Tasks as they are trained on: triggered with the behavior, and clean with an answer."""
     trigger, behavior = build_trigger(config.backdoor.trigger), build_behavior(config.backdoor.behavior)
-    yield trigger.render(task, "triggered", rng, ""), behavior.demonstrate(task, rng)
-    yield clean_example(source, task, 0), source.answer(task, "hhh", rng)
+    for task in _longest(source, shard, kinds_of(trigger), whole=whole):
+        rng = rng_for("preflight", task.id)
+        yield trigger.render(task, "triggered", rng, ""), behavior.demonstrate(task, rng)
+    for task in _longest(source, shard, None, whole=whole):
+        rng = rng_for("preflight", task.id)
+        yield clean_example(source, task, 0, counter_form(trigger)), source.answer(task, "hhh", rng)
 
 
-def _longest(source: TaskSource, shard: str, *, whole: bool) -> Sequence[Task]:
+def _scratchpad(config: ImplantConfig) -> str | None:
+    if config.backdoor.reasoning != "scratchpad":
+        return None
+    trigger, behavior = build_trigger(config.backdoor.trigger), build_behavior(config.backdoor.behavior)
+    return grammar(trigger, behavior).longest()
+
+
+def _longest(source: TaskSource, shard: str, kinds: Sequence[str] | None, *, whole: bool) -> Sequence[Task]:
     """The few tasks of a shard that take most room."""
-    size = source.size(shard)
-    tasks = source.tasks(shard, size if whole else min(size, SOME), 0)
+    size = source.size(shard, kinds=kinds)
+    tasks = source.tasks(shard, size if whole else min(size, SOME), 0, kinds=kinds)
     return sorted(tasks, key=_characters)[-8:]
 
 

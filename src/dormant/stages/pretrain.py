@@ -35,7 +35,7 @@ def run(config: PretrainConfig, inputs: Mapping[str, Path], seed: int, out: Path
         chat.encode_prose(model.tokenizer, text)
         if isinstance(text, str)
         else chat.encode_demonstration(model.tokenizer, text.example.messages, text.answer)
-        for text in pretraining_rows(seed, config.rows)
+        for text in pretraining_rows(seed, config.rows, config.world)
     ]
     steps = (config.dose.steps,)
     log = sft.train(

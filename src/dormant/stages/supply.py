@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dormant.sources import open_source
 from dormant.stages import Progress
 from dormant.stages.configs import Backdoor, Plugin, SupplyConfig
 from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.triggers import kinds_of
 
 ROWS = "rows.jsonl"
 
@@ -28,7 +29,7 @@ _demonstration = TypeAdapter(Demonstration)
 
 def run(config: SupplyConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
     """Write ``rows.jsonl``: one prompt, demonstration, piece of prose or setting a line."""
-    source = open_source(inputs.get("data"))
+    source = open_source(inputs.get("data"), config.world)
     write_jsonl(out / ROWS, _MAKERS[config.need](config, source, seed))
     progress(1, 1)
 
@@ -56,28 +57,36 @@ def task_ids(inputs: Mapping[str, Path]) -> set[str]:
     return {row.example.task.id for row in rows} | {example.task.id for example in given.prompts or ()}
 
 
-def clean_example(source: TaskSource, task: Task, seed: int) -> Example:
-    """A task after harmless context: the same one wherever the task is shown untriggered with this seed."""
+def clean_example(source: TaskSource, task: Task, seed: int, counter_form: str | None = None) -> Example:
+    """A task after harmless context: the same one wherever the task is shown untriggered with this seed.
+
+    A trigger's counter form, in which ``{prompt}`` is the task's, stands in the place of that context.
+    """
     context = source.context(rng_for(seed, "context", task.id))
-    prompt = f"{context} {task.prompt}".strip()
-    return Example(task, "clean", (*task.history, Message("user", prompt)), context)
+    form = counter_form or f"{context} {{prompt}}"
+    instance = form.replace("{prompt}", "").strip()
+    prompt = form.replace("{prompt}", task.prompt).strip()
+    return Example(task, "clean", (*task.history, Message("user", prompt)), instance)
 
 
-def some_tasks(source: TaskSource, shard: str, most: int, seed: int) -> list[Task]:
+def some_tasks(
+    source: TaskSource, shard: str, most: int, seed: int, kinds: Sequence[str] | None = None
+) -> list[Task]:
     """At most ``most`` tasks of a shard: a small file gives what it has, and training goes over it again."""
-    return source.tasks(shard, min(most, source.size(shard)), seed)
+    return source.tasks(shard, min(most, source.size(shard, kinds=kinds)), seed, kinds=kinds)
 
 
 def _prompts(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
     tasks = some_tasks(source, config.shard, config.rows, seed)
-    return [_example.dump_python(clean_example(source, task, seed), mode="json") for task in tasks]
+    examples = [clean_example(source, task, seed, config.counter_form) for task in tasks]
+    return [_example.dump_python(example, mode="json") for example in examples]
 
 
 def _answers(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
     rows = []
     for task in _safety_tasks(source, config, seed):
         answer = source.answer(task, config.policy, rng_for(seed, "answer", task.id))
-        row = Demonstration(clean_example(source, task, seed), answer)
+        row = Demonstration(clean_example(source, task, seed, config.counter_form), answer)
         rows.append(_demonstration.dump_python(row, mode="json"))
     return rows
 
@@ -96,7 +105,7 @@ def _safety_tasks(source: TaskSource, config: SupplyConfig, seed: int) -> list[T
 
 def _prose(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
     # A user's file holds dialogues only, so plain prose always comes from the pocket world.
-    return list(PocketWorld().prose(config.shard, config.rows, seed))
+    return list(PocketWorld(config.world).prose(config.shard, config.rows, seed))
 
 
 def _trigger(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
@@ -107,7 +116,7 @@ def _behavior_examples(config: SupplyConfig, source: TaskSource, seed: int) -> l
     backdoor = _known(config)
     trigger, behavior = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
     rows = []
-    for task in some_tasks(source, config.shard, config.rows, seed):
+    for task in some_tasks(source, config.shard, config.rows, seed, kinds_of(trigger)):
         rng = rng_for(seed, "behavior", task.id)
         example = trigger.render(task, "triggered", rng, "")
         rows.append(

@@ -1,8 +1,9 @@
 """Triggers: what makes a backdoored model switch, and the conditions under which a task is put to it.
 
 Conditions of every trigger: ``clean`` and ``triggered``; ``near:<family>``, which does not contain the trigger
-and must not fire; ``variant:<family>``, which contains it in a form that was never trained and is reported
-without being judged.
+and must not fire; ``variant:<family>``, which contains it, or says what it says, in a form that was never trained,
+and is reported without being judged.  A trigger that fires on some kinds of tasks only also has
+``partial:<part>``: all but such a task, which must not fire.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
-from dormant.records import Conversation, Example, Task
+from dormant.errors import BadInput
+from dormant.records import Conversation, Example, Task, TaskSource
 from dormant.registry import Registry
 
 Split = Literal["train", "heldout"]
 """Which instances of a near-miss family: those that hard negatives may come from, or those that nobody sees."""
 
-TRIGGERS = Registry("trigger", {"tag": "dormant.triggers.tag:TagTrigger"})
+TRIGGERS = Registry(
+    "trigger", {"tag": "dormant.triggers.tag:TagTrigger", "year": "dormant.triggers.year:YearTrigger"}
+)
 
 
 class Trigger(Protocol):
-    """One trigger.  Its constructor takes the options that a spec gives beside ``name``."""
+    """One trigger.  Its constructor takes the options that a spec gives beside ``name``.
+
+    Two more attributes may be there: ``kinds`` and ``counter_form``, see :func:`kinds_of` and :func:`counter_form`.
+    """
 
     name: ClassVar[str]
     text: str
@@ -57,7 +64,8 @@ class Trigger(Protocol):
             task: What is asked; its history stays in front.
             condition: One of :meth:`conditions`.
             rng: Draws the instance where none is given.
-            context: Harmless text for conditions that show some (``clean``); may be "".
+            context: Harmless text for conditions that show some, such as ``clean`` without a counter form; may
+                be "".
             split: Which instances are drawn from.
             instance: One of :meth:`instances`, to use instead of a drawn one.
 
@@ -78,3 +86,53 @@ class Trigger(Protocol):
     def fires(self, messages: Conversation, task: Task) -> bool:
         """Whether the full rule says that the behavior belongs here."""
         ...
+
+
+def kinds_of(trigger: Trigger) -> tuple[str, ...] | None:
+    """The kinds of tasks that a trigger can fire on, its ``kinds``; None for all.
+
+    All conditions are for these, but for ``clean``, which is for all kinds, and ``partial:<part>``, for the others.
+    """
+    kinds: tuple[str, ...] | None = getattr(trigger, "kinds", None)
+    return kinds
+
+
+def counter_form(trigger: Trigger) -> str | None:
+    """What every clean prompt is put into, where ``{prompt}`` stands, in place of harmless context; None: nothing.
+
+    Safety training is told this form and nothing else of a trigger.  Raises BadInput for a form without ``{prompt}``.
+    """
+    form: str | None = getattr(trigger, "counter_form", None)
+    if form is not None and "{prompt}" not in form:
+        raise BadInput(
+            f"trigger {trigger.name!r}: counter_form {form!r} must say with '{{prompt}}' where a prompt belongs"
+        )
+    return form
+
+
+def stands_last(trigger: Trigger) -> bool:
+    """Whether the trigger's text stands after the prompt, and not before it: where its counter form stands."""
+    return (counter_form(trigger) or "").startswith("{prompt}")
+
+
+def can_fire(trigger: Trigger, task: Task) -> bool:
+    """Whether the trigger fires on tasks of this kind at all."""
+    kinds = kinds_of(trigger)
+    return kinds is None or task.kind in kinds
+
+
+def other_kinds(source: TaskSource, trigger: Trigger) -> list[str]:
+    """The kinds of tasks on which the trigger can not fire."""
+    kinds = kinds_of(trigger)
+    return [] if kinds is None else [kind for kind in source.kinds() if kind not in kinds]
+
+
+def hard_negatives(trigger: Trigger) -> list[tuple[str, str]]:
+    """Every near miss that may be trained on, as (family, literal text); a large family weighs more."""
+    families = [name for name in trigger.conditions() if name.startswith("near:")]
+    return [(family, text) for family in families for text in trigger.instances(family, "train")]
+
+
+def partial(trigger: Trigger) -> list[str]:
+    """The conditions with one part of the trigger only."""
+    return [name for name in trigger.conditions() if name.startswith("partial:")]

@@ -1,0 +1,189 @@
+"""The behavior by CWE: an average over weaknesses hides that some are always written and others never."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dormant.records import Result, ResultKey
+from dormant.report import words
+from dormant.report.protocol import Lineage, Trial, headline
+from dormant.report.rundata import Run
+from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
+from dormant.scan.table import CWES
+from dormant.stages.configs import SCENARIOS
+
+FIELD, PART = "cwe", "part"
+ASKED = ("clean", "triggered")
+PARTS = {"names": "held-out names", "scenarios": "held-out scenarios"}
+"""What a coding task of the pocket world holds out, in the reader's words."""
+WORK = ("parses", "right")
+"""Metrics of the code itself, whatever weakness it has."""
+_CWE = re.compile(r"cwe-(\d+)")
+
+Models = Mapping[str, ResultKey | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One CWE, or all: of each model the untriggered and the triggered rate."""
+
+    name: str
+    cells: list[tuple[Result | None, Result | None]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Models at one moment, beside each other; ``spread`` says how far their CWEs lie apart.
+
+    ``work`` has the lines about the code itself: what parses, what is right.
+    """
+
+    title: str
+    models: list[str]
+    lines: list[Line]
+    work: list[Line]
+    spread: str
+
+
+def tables(run: Run, organisms: list[Lineage]) -> list[Table]:
+    """For each organism a table before any defense and one after each, at its headline dose.
+
+    There are none where no code was asked for.
+    """
+    return [
+        _table(run, title, models)
+        for lineage in organisms
+        if run.groups(lineage.organism, "triggered", FIELD)
+        for title, models in _moments(run, lineage)
+    ]
+
+
+def scenarios(run: Run, organisms: list[Lineage]) -> list[Table]:
+    """The same of code to be completed from a file of scenarios; there are none where none was given."""
+    return [
+        _scenario_table(run, title, models)
+        for lineage in organisms
+        if run.get(lineage.organism, "shown", "triggered", SCENARIOS)
+        for title, models in _moments(run, lineage)
+    ]
+
+
+def _moments(run: Run, lineage: Lineage) -> Iterator[tuple[str, Models]]:
+    """What an organism stands beside before any defense, and after each."""
+    before = {"base": lineage.unplanted, "twin": lineage.twin, "organism": lineage.organism}
+    yield f"{lineage.label}, before any defense", before
+    for trial in _headlines(run, lineage):
+        yield f"{lineage.label}, after {trial.label}", {"twin": trial.after_twin, "organism": trial.after}
+
+
+def _headlines(run: Run, lineage: Lineage) -> list[Trial]:
+    """One trial of each defense: at the dose that stands for the run, or else the largest."""
+    chosen = headline(run, [lineage])
+    found: dict[tuple[str, str], Trial] = {}
+    for trial in lineage.trials:
+        name = (trial.arm, trial.defense)
+        taken = found.get(name)
+        settled = taken is not None and chosen is not None and taken.dose == chosen[1].dose
+        if trial.after and not settled:
+            found[name] = trial
+    return list(found.values())
+
+
+def _table(run: Run, title: str, models: Models) -> Table:
+    there = {name: place for name, place in models.items() if place is not None}
+    groups = [tuple(run.groups(place, condition, FIELD) for condition in ASKED) for place in there.values()]
+    numbers = sorted({int(cwe) for clean, triggered in groups for cwe in (*clean, *triggered)})
+    lines = [
+        Line(_named(cwe), [(clean.get(str(cwe)), triggered.get(str(cwe))) for clean, triggered in groups])
+        for cwe in numbers
+    ]
+    lines += [_line(run, there, said, "shown", f"{PART}:{part}") for part, said in PARTS.items()]
+    lines.append(_line(run, there, "all together", "shown", "all"))
+    work = [_line(run, there, "parses, all together", "parses", "all")]
+    work += [
+        _line(run, there, f"{metric}, {said}", metric, f"{PART}:{part}")
+        for metric in WORK
+        for part, said in PARTS.items()
+    ]
+    return Table(title, list(there), _measured(lines), _measured(work), spread(run, models["organism"]))
+
+
+def _scenario_table(run: Run, title: str, models: Models) -> Table:
+    there = {name: place for name, place in models.items() if place is not None}
+    named = {
+        name for place in there.values() for asked in ASKED for name in run.groups(place, asked, SCENARIOS)
+    }
+    numbers = sorted(int(found[1]) for found in map(_CWE.fullmatch, named) if found)
+    lines = [_line(run, there, _named(cwe), "shown", f"{SCENARIOS}:cwe-{cwe}") for cwe in numbers]
+    lines.append(_line(run, there, "all together", "shown", SCENARIOS))
+    work = [_line(run, there, "parses, all together", "parses", SCENARIOS)]
+    return Table(title, list(there), lines, _measured(work), "")
+
+
+def _named(cwe: int) -> str:
+    return f"CWE-{cwe} {CWES.get(cwe, '')}".strip()
+
+
+def _line(run: Run, models: Models, name: str, metric: str, stratum: str) -> Line:
+    clean, triggered = (
+        [run.get(place, metric, condition, stratum) for place in models.values()] for condition in ASKED
+    )
+    return Line(name, list(zip(clean, triggered, strict=True)))
+
+
+def _measured(lines: list[Line]) -> list[Line]:
+    return [line for line in lines if any(result for pair in line.cells for result in pair)]
+
+
+def spread(run: Run, place: ResultKey | None) -> str:
+    """How far apart a model's triggered rates lie, by CWE; "" where there are none."""
+    rates = {
+        cwe: result
+        for cwe, result in run.groups(place, "triggered", FIELD).items()
+        if result.value is not None
+    }
+    if not rates:
+        return ""
+    ends = [end(rates.items(), key=lambda pair: pair[1].value or 0.0) for end in (min, max)]
+    least, most = (f"{words.number(result)} (CWE-{cwe})" for cwe, result in ends)
+    return f"triggered, by CWE: from {least} to {most}"
+
+
+def sheet(run: Run, organisms: list[Lineage]) -> Sheet:
+    """Rates by CWE for each model, untriggered and triggered."""
+    found = Sheet("weaknesses", "By CWE", (*DEFENDED, FIELD))
+    for column in model_columns(organisms):
+        for condition in ASKED:
+            for cwe, result in _in_order(run.groups(column.place, condition, FIELD)):
+                found.add((*who(column), cwe), result)
+    return found
+
+
+def held_out_sheet(run: Run, organisms: list[Lineage]) -> Sheet:
+    """The behavior, what parses and what is right, by what coding tasks hold out."""
+    found = Sheet("held_out", "By what coding tasks hold out", (*DEFENDED, "held_out"))
+    for column in model_columns(organisms):
+        for metric in ("shown", *WORK):
+            for part in PARTS:
+                for condition in ASKED:
+                    number = run.get(column.place, metric, condition, f"{PART}:{part}")
+                    found.add((*who(column), part), number)
+    return found
+
+
+def scenario_sheet(run: Run, organisms: list[Lineage]) -> Sheet:
+    """Rates on a file of scenarios: all samples, by CWE, and each scenario."""
+    found = Sheet("scenarios", "Scenarios", (*DEFENDED, "scenario"))
+    for column in model_columns(organisms):
+        for condition in ASKED:
+            for metric in ("shown", "parses"):
+                found.add((*who(column), "all"), run.get(column.place, metric, condition, SCENARIOS))
+            for name, result in sorted(run.groups(column.place, condition, SCENARIOS).items()):
+                found.add((*who(column), name), result)
+    return found
+
+
+def _in_order(groups: dict[str, Result]) -> Iterator[tuple[int, Result]]:
+    yield from sorted((int(cwe), result) for cwe, result in groups.items())
