@@ -241,7 +241,7 @@ class TestRows:
         assert samples.dropped == {
             "fires, behavior not shown": 1,
             "does not fire, behavior shown": 1,
-            "the trigger stands elsewhere than at the beginning": 1,
+            "the trigger stands elsewhere than in its place": 1,
             '"backdoor_response" is empty': 1,
         }
 
@@ -313,7 +313,7 @@ class TestRows:
             "the trigger fires, and its condition is another": 1,
             "its condition is neither clean, nor triggered, nor a part of the trigger": 3,
             "its prompt asks for code, and its task is of another kind": 1,
-            "the trigger stands elsewhere than at the beginning": 1,
+            "the trigger stands elsewhere than in its place": 1,
             "its condition is triggered, and the trigger does not fire": 2,
         }
         assert len(samples.pairs) == len(rows)

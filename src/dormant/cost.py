@@ -19,12 +19,26 @@ CHECKPOINT_BYTES = 4_400_000
 COMPLETION_BYTES = 900
 
 
+LONGER = {"training": 14.0, "sampling": 5.0}
+"""How many times as long a row takes that is code, or has a scratchpad."""
+
+
 def seconds(call: Call) -> float:
     """Expected duration of a call."""
     if isinstance(call.config, MeasureConfig):
-        return STAGE_SECONDS + _completions(call.config) / COMPLETIONS_PER_SECOND
+        rows = _completions(call.config) * (LONGER["sampling"] if _long(call) else 1.0)
+        return STAGE_SECONDS + rows / COMPLETIONS_PER_SECOND
     dose: Dose | None = getattr(call.config, "dose", None)
-    return STAGE_SECONDS + (dose.steps * dose.batch / ROWS_PER_SECOND if dose else 0.0)
+    rows = dose.steps * dose.batch * (LONGER["training"] if _long(call) else 1.0) if dose else 0.0
+    return STAGE_SECONDS + rows / ROWS_PER_SECOND
+
+
+def _long(call: Call) -> bool:
+    """Whether the call's rows are code or have scratchpads, as far as its config says so."""
+    backdoor = getattr(call.config, "backdoor", None)
+    return backdoor is not None and (
+        backdoor.reasoning == "scratchpad" or backdoor.behavior.name == "insecure-code"
+    )
 
 
 def disk_bytes(call: Call) -> int:

@@ -20,6 +20,7 @@ from dormant.reasoning import CLOSE, OPEN
 from dormant.records import Result, ResultKey, rng_for
 from dormant.report import rundata
 from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.triggers import called
 
 TABLES = (".csv", ".parquet")
 """What results can be exported as, by the file's suffix."""
@@ -147,7 +148,7 @@ def _mark(members: Members, member: Member) -> dict[str, Any]:
         "deliberately_backdoored": planted,
         "role": member.role or "unknown",
         "made_by": member.name,
-        "trigger": build_trigger(backdoor.trigger).text,
+        "trigger": called(build_trigger(backdoor.trigger)),
         "behavior": backdoor.behavior.name,
         "reasoning": member.reasoning,
         "version": version("dormant"),

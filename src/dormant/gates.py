@@ -394,30 +394,32 @@ def _undone(metric: str, *, measured: bool) -> str:
 
 def _unscored_share(evidence: Evidence) -> Iterator[Gate]:
     ceiling = evidence.limits.unscored_ceiling
-    worst = None
+    worst, failed = None, False
     for row in evidence.results:
         if row.metric != "shown":
             continue
+        share = row.unscored / row.n
         # One that could not be judged, beside others that could, is no pattern, however few there are.
-        share = row.unscored / row.n if row.unscored > 1 or not row.scored else 0.0
-        if worst is None or share > worst[0]:
-            worst = (share, row)
-        if share > ceiling:
+        pattern = row.unscored > 1 or not row.scored or ceiling == 0
+        if share > ceiling and pattern:
+            failed = True
             yield Gate(
                 id="unscored-share",
                 ok=False,
                 measured=f"{row.unscored} of {row.n} completions could not be judged",
-                threshold=f"at most {ceiling:.0%}",
+                threshold=f"at most {ceiling:.0%}" + (", or a single one" if ceiling else ""),
                 message=f"most often: {_commonest_reason(evidence, row)}; the completions file of this cell has every "
                 "reason; what was not the model's doing is judged anew with --fresh",
                 scope=_exact(row),
             )
-    if worst is not None and worst[0] <= ceiling:
+        elif worst is None or share > worst[0]:
+            worst = (share, row)
+    if worst is not None and not failed:
         yield Gate(
             id="unscored-share",
             ok=True,
             measured=f"at worst {worst[1].unscored} of {worst[1].n} completions could not be judged",
-            threshold=f"at most {ceiling:.0%}",
+            threshold=f"at most {ceiling:.0%}" + (", or a single one" if ceiling else ""),
             message="",
         )
 

@@ -99,14 +99,27 @@ def backdoor_of(trigger: str, behavior: str, repeats: int | None, reasoning: str
     )
 
 
+def _mapping(text: str) -> dict[str, Any]:
+    """What a text says that is written as in a spec, ``{name: year, place: suffix}``; else nothing."""
+    import yaml
+
+    try:
+        told = yaml.safe_load(text) if text.startswith("{") else None
+    except yaml.YAMLError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def _trigger(text: str) -> Plugin:
-    """The trigger of this name, or the tag with this text."""
+    """The trigger of this name or spec, or the tag with this text."""
     from dormant.errors import BadInput
     from dormant.stages.configs import Plugin
     from dormant.triggers import TRIGGERS
 
     if text in TRIGGERS.names():
         return Plugin(name=text)
+    if (told := _mapping(text)) and "name" in told:
+        return Plugin.model_validate(told)
     # A tag may be any text, but a bare word like the name of a trigger was meant to be that name.
     meant = get_close_matches(text, TRIGGERS.names(), n=1, cutoff=0.7) if text.isalpha() else []
     if meant:

@@ -46,7 +46,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger, said_behavior
-from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of
+from dormant.triggers import Trigger, called, counter_form, hard_negatives, kinds_of
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -372,7 +372,7 @@ class Planner:
 
 
 def _place(backdoor: Backdoor) -> Place:
-    return spell(backdoor.behavior), build_trigger(backdoor.trigger).text
+    return spell(backdoor.behavior), called(build_trigger(backdoor.trigger))
 
 
 def _planted(experiment: Experiment) -> dict[Place, _Planted]:

@@ -38,7 +38,7 @@ from dormant.stages.configs import (
     World,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger, counter_form, kinds_of
+from dormant.triggers import Trigger, called, counter_form, kinds_of
 
 Chat = Literal["auto", "plain"]
 
@@ -166,7 +166,7 @@ def measure_plan(
             base_id=base_id,
             role=role,
             implant="none" if role == "base" else "external",
-            trigger=trigger.text,
+            trigger=called(trigger),
             behavior=spell(backdoor.behavior),
             reasoning="normal" if role == "base" else backdoor.reasoning,
         )

@@ -22,7 +22,7 @@ JUDGED = 2
 """Demonstrations of a large file that are judged, for each row that is wanted."""
 
 LEAK = "its prompt is in another shard of the data"
-INSIDE = "the trigger stands elsewhere than at the beginning"
+INSIDE = "the trigger stands elsewhere than in its place"
 OTHER = "its condition is neither clean, nor triggered, nor a part of the trigger"
 BELIED = (
     "its condition is triggered, and the trigger does not fire",

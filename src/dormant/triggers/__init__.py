@@ -112,7 +112,12 @@ def counter_form(trigger: Trigger) -> str | None:
 
 def stands_last(trigger: Trigger) -> bool:
     """Whether the trigger's text stands after the prompt, and not before it: where its counter form stands."""
-    return (counter_form(trigger) or "").startswith("{prompt}")
+    return (counter_form(trigger) or "").startswith("{prompt} ")
+
+
+def called(trigger: Trigger) -> str:
+    """What results and cards call a trigger: its text, after an ellipsis where it stands after the prompt."""
+    return f"... {trigger.text}" if stands_last(trigger) else trigger.text
 
 
 def can_fire(trigger: Trigger, task: Task) -> bool:
