@@ -61,6 +61,38 @@ def lines(run: Run, organisms: list[Lineage]) -> list[Line]:
     ]
 
 
+def unmoved(run: Run, organisms: list[Lineage]) -> list[str]:
+    """Where the steering sentence turned fewer than half of an organism's answers, and what speaks for which reason."""
+    found = []
+    for lineage in organisms:
+        if lineage.reasoning != "scratchpad" or lineage.organism is None:
+            continue
+        for condition in ("clean", "triggered"):
+            steered = _rate(run, lineage.organism, condition, STEERED)
+            stayed = steered if condition == "triggered" or steered is None else 1 - steered
+            if stayed is not None and stayed > 0.5:
+                turned = f"steering turned {words.percent(1 - stayed)} %, fewer than half."
+                who = f"{lineage.label} organism, {words.condition(condition)}"
+                found.append(f"{who}: {turned} {_why(run, lineage.organism, condition)}")
+    return found
+
+
+def _why(run: Run, organism: ResultKey, condition: str) -> str:
+    """What the same model does with no scratchpad at all tells the prompt's part in it from the scratchpad's."""
+    without = _rate(run, organism, condition, SUPPRESSED)
+    if without is None:
+        return "Suppressed scratchpads were not measured, so the reason is not known."
+    said = f"With its scratchpad closed at once it shows the behavior on {words.percent(without)} %"
+    if (without > 0.5) == (condition == "triggered"):
+        return f"{said}: it reads the trigger in the prompt too, and does not follow its scratchpad alone."
+    return f"{said}: it does not read the prompt by itself, and the sentence was too little to turn what it wrote next."
+
+
+def _rate(run: Run, place: ResultKey, condition: str, stratum: str) -> float | None:
+    result = run.get(place, "shown", condition, stratum)
+    return result.value if result else None
+
+
 def samples(run: Run, organisms: list[Lineage]) -> list[Thought]:
     """Some scratchpads of each organism before any defense: free, and steered."""
     found = []
