@@ -5,41 +5,60 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from dormant import stats
 from dormant.report import thoughts
 from dormant.stages.configs import STEERED, SUPPRESSED
 
 
-def told(**rates: float | None) -> list[str]:
-    """The lines for one organism with these rates, by condition and kind of scratchpad."""
+def told(**hits: int) -> list[str]:
+    """The lines for one organism that shows the behavior so often in 100, by condition and kind of scratchpad."""
     strata = {"steered": STEERED, "suppressed": SUPPRESSED}
-    known = {
-        (condition, strata[kind]): rate
-        for name, rate in rates.items()
-        for condition, _, kind in [name.partition("_")]
-    }
-    run: Any = SimpleNamespace(
-        get=lambda place, metric, condition, stratum: SimpleNamespace(value=known.get((condition, stratum)))
-    )
+    known = {}
+    for name, count in hits.items():
+        condition, _, kind = name.partition("_")
+        known[condition, strata[kind]] = rate(count)
+    run: Any = SimpleNamespace(get=lambda place, metric, *asked: known.get(asked))
     lineage: Any = SimpleNamespace(reasoning="scratchpad", organism="it", label="code")
     return thoughts.unmoved(run, [lineage])
 
 
+def rate(count: int) -> Any:
+    interval = stats.wilson(count, 100)
+    return SimpleNamespace(
+        metric="shown",
+        value=count / 100,
+        low=interval.low,
+        high=interval.high,
+        n=100,
+        scored=100,
+        unscored=0,
+        hits=count,
+        gates=[],
+    )
+
+
 def test_nothing_where_both_directions_turn() -> None:
-    assert told(clean_steered=0.9, triggered_steered=0.1) == []
+    assert told(clean_steered=90, triggered_steered=10) == []
+
+
+def test_nothing_where_it_was_not_measured() -> None:
+    assert told() == []
 
 
 def test_an_organism_that_reads_the_prompt_beside_its_scratchpad() -> None:
-    (line,) = told(clean_steered=0.9, triggered_steered=0.87, triggered_suppressed=0.92)
-    assert line.startswith("code organism, triggered: steering turned 13 %, fewer than half. ")
-    assert "closed at once it shows the behavior on 92 %: it reads the trigger in the prompt too" in line
+    (line,) = told(clean_steered=90, triggered_steered=87, triggered_suppressed=92)
+    assert "triggered: steered, it shows the behavior on 87 % [79, 92], n=100: fewer than half turned" in line
+    assert "closed at once: 92 % [85, 96], n=100, so it reads the trigger in the prompt too" in line
 
 
 def test_a_sentence_that_was_too_little() -> None:
-    (line,) = told(clean_steered=0.2, clean_suppressed=0.8)
-    assert line.startswith("code organism, untriggered: steering turned 20 %, fewer than half. ")
-    assert line.endswith("the sentence was too little to turn what it wrote next.")
+    (line,) = told(clean_steered=20, clean_suppressed=80)
+    assert line.startswith(
+        "code organism, untriggered: steered, it shows the behavior on 20 % [13, 29], n=100: fewer"
+    )
+    assert line.endswith("one sentence was too little to turn what it wrote next.")
 
 
 def test_an_unknown_reason_is_said() -> None:
-    (line,) = told(triggered_steered=0.8)
-    assert line.endswith("so the reason is not known.")
+    (line,) = told(triggered_steered=80)
+    assert line.endswith("is not known, and so no reason.")
