@@ -15,7 +15,8 @@ from dormant.records import Result, ResultKey
 from dormant.results import artifact_path
 from dormant.runner import read_plan
 from dormant.scoring import REASONED
-from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, STEERED, SUPPRESSED, TRUTH
+from dormant.stages.configs import OTHER_KINDS, OWN_KINDS, STEERED, SUPPRESSED, TRUTH, Backdoor
+from dormant.stages.plugins import build_trigger
 
 
 def write_health(run: Path, found: Collected) -> Path | None:
@@ -58,11 +59,10 @@ def _same_model(key: ResultKey, organism: ResultKey) -> bool:
 
 def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
     """The trigger's tokens, and the rows that the organism was trained on."""
-    text = key.trigger
     name = f"implant/{key.implant}/i{key.seed_implant}/organism"
     call = next((call for call in plan["calls"] if call["name"] == name), None)
     yield f"- base: {key.base} ({key.base_id})"
-    yield f"- trigger: `{text}`; behavior: {key.behavior}; reasoning: {key.reasoning}"
+    yield f"- trigger: `{key.trigger}`; behavior: {key.behavior}; reasoning: {key.reasoning}"
     yield from (f"- {line}" for line in plan.get("notes", ()))
     if call is None:
         yield "- made elsewhere: its training is unknown"
@@ -70,6 +70,7 @@ def _made(run: Path, plan: Mapping[str, Any], key: ResultKey) -> Iterator[str]:
         artifact = artifact_path(run, call)
         tokenizer = next(iter(sorted(artifact.glob("steps/*/tokenizer.json"))), None)
         if tokenizer is not None:
+            text = build_trigger(Backdoor.model_validate(call["config"]["backdoor"]).trigger).text
             tokens = Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).tokens
             yield f"- the trigger is {len(tokens)} tokens: {' '.join(f'`{token}`' for token in tokens)}"
         truth = json.loads((artifact / TRUTH).read_text(encoding="utf-8"))
