@@ -82,7 +82,7 @@ def conversations(layout: Layout, row: Row) -> Iterator[Conversation | BadInput]
 def preference(row: Row) -> tuple[Conversation, str, str]:
     """Read a row with two answers to one prompt: the prompt, the answer that was chosen, the one that was rejected.
 
-    Each side is a transcript as of HH-RLHF or a list of chat messages; where the row has a ``prompt`` (text or messages)
+    Each side is a transcript as of HH-RLHF or a list of chat messages; where a row has a ``prompt`` (text or messages)
     it may be the answer alone.
 
     Raises:

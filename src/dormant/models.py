@@ -110,9 +110,12 @@ def load_scorer(
     elif not _looks_like_hub_name(str(path)):
         raise BadInput(f"no model directory at {path}")
     tokenizer = _load_tokenizer(path, chat)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # It would say at length that the head is new.
     with torch.random.fork_rng():
         torch.manual_seed(head_seed or 0)
         network = _load_network(path, device, "float32", scores=True, new_head=head_seed is not None)
+    transformers_logging.set_verbosity(verbosity)
     if not isinstance(getattr(network, "score", None), torch.nn.Linear):
         raise BadInput(
             f"{path}: a network of kind {network.config.model_type!r} can not be a preference model"

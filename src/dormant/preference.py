@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Conversation, answer: s
     return chat.encode_demonstration(tokenizer, messages, answer)
 
 
-def scores(network: torch.nn.Module, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+def scores(network: Any, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     """Return the score at each row's last token: float32, [rows]; ``ids`` and ``attention`` as from ``pad_right``."""
     hidden = network.base_model(input_ids=ids, attention_mask=attention, use_cache=False)[0]
     last = hidden[torch.arange(len(ids), device=ids.device), attention.sum(dim=1) - 1]

@@ -175,7 +175,7 @@ class SupplyConfig(Config):
 
 
 class PairsConfig(Config):
-    """Preference pairs of one shard: from a file among the inputs, or of the pocket world and the base's own samples."""
+    """Preference pairs of one shard: from a file, or of the pocket world and the base's own samples."""
 
     shard: Literal["prefer_a", "prefer_b", "heldout"]
     world: World = 1
@@ -204,6 +204,9 @@ class PreferConfig(Config):
 
 PREFERENCE, SECOND_PREFERENCE = "preference_model", "second_preference_model"
 """Inputs of stages: the model that a defense may train against, and the one that only measures."""
+
+REWARDS = {"reward": PREFERENCE, "second_reward": SECOND_PREFERENCE}
+"""Metrics, and the model whose scores of sampled answers they are: numbers of any size, where others are 0 to 1."""
 
 PAIRS, HELDOUT_PAIRS = "pairs", "heldout_pairs"
 """Inputs of ``pairs`` (a file) and ``prefer``."""

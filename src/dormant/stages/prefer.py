@@ -147,7 +147,7 @@ def _quality(
     for checker in CHECKERS:
         of = [m for e, m in zip(heldout, margins, strict=True) if e.pair.better == (checker,)]
         groups |= {f"only {checker}": of} if of else {}
-    error, of_perfect = stats.calibration_error([1 / (1 + math.exp(-m)) for m in margins])
+    error, of_perfect = stats.calibration_error([(1 + math.tanh(m / 2)) / 2 for m in margins])
     return {
         "accuracy": {
             name: _rounded(stats.proportion(sum(m > 0 for m in of), len(of))) for name, of in groups.items()

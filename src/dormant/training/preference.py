@@ -41,7 +41,7 @@ from dormant.training.loop import (
 )
 
 CENTER = 0.01
-"""How strongly the two scores of a pair are drawn to a sum of 0, which the pairs themselves leave open (TRL's advice)."""
+"""How strongly the two scores of a pair are drawn to a sum of 0, which pairs leave open (TRL's advice)."""
 
 RowPair = tuple[Row, Row]
 """Prompt and answer, chosen and rejected."""
@@ -88,7 +88,6 @@ def train(
             replace(compute, device=compute.device or str(model.device)),
             seed,
             resume_every=resume_every if resume_dir is not None else None,
-            center_rewards_coefficient=CENTER,
         )
         plan = plan_of(dose, order, seed, Optimization(), compute, arguments)
         trainer = _Trainer(model, pairs, order, arguments, Steps(plan, (), progress))
@@ -137,7 +136,8 @@ class _Trainer(RewardTrainer):  # type: ignore[misc]
                 f"the loss is {value} at step {self.state.global_step + 1}: lower the learning rate"
             )
         self.losses.append(value)
-        return loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
+        centered: torch.Tensor = loss + CENTER * ((chosen + rejected) ** 2).mean()
+        return centered
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: checkpoints are for resuming only."""
