@@ -153,7 +153,12 @@ def test_it_does_the_same_to_organism_and_twin(
         read_log(defended(name, model, supplies, tmp_path / str(number)))
         for number, model in enumerate((base, other))
     ]
-    assert logs[0]["seen"] == logs[1]["seen"]
+    samples, tokens = (
+        [[at[what] for at in log["seen"].values()] for log in logs] for what in ("samples", "tokens")
+    )
+    assert samples[0] == samples[1]
+    # What a model is taught of its own answers is as long as these are.
+    assert tokens[0] == tokens[1] or "prompts" in build_defense(Plugin(name=name)).needs
     assert logs[0]["tasks"] == logs[1]["tasks"]
     assert logs[0]["losses"] != logs[1]["losses"]
 
