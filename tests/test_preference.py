@@ -37,6 +37,7 @@ from small_models import tiny
 from tiny_runs import SMALL as SMALL_RUN
 from tiny_runs import command
 
+HH = Path(__file__).parents[2] / "shared" / "data" / "hh_rlhf_harmless_base_test.jsonl.gz"
 ASKED = (Message("user", "What is the opposite of hot?"),)
 DOSE = Dose(lr=3e-3, steps=12, batch=4)
 
@@ -119,6 +120,15 @@ def test_rows_that_contradict_each_other_are_refused_in_one_line(tmp_path: Path)
 def test_a_file_of_ties_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="none of its 2 rows is a pair"):
         read_pairs(written(tmp_path / "pairs.jsonl", hh("a?", "yes", "yes"), hh("b?", "no", "no")))
+
+
+@pytest.mark.skipif(not HH.is_file(), reason="the real file is not in this checkout (../shared/data)")
+def test_the_real_hh_rlhf_is_read_but_for_a_few_rows() -> None:
+    found, dropped = read_pairs(HH)
+    assert len(found) + sum(dropped.values()) == 2312
+    assert sum(dropped.values()) < 30
+    assert any(len(pair.messages) > 3 for pair in found)
+    assert all(pair.messages[-1].role == "user" and pair.chosen != pair.rejected for pair in found)
 
 
 def test_a_files_prompts_are_cut_into_shards_whatever_the_answers() -> None:
