@@ -25,8 +25,8 @@ help: ## list the commands
 demo: $(STAMP) ## the quick experiment: implant, defend, measure, report, into runs/demo
 	$(BIN)/dormant run quick --out runs/demo $(ARGS)
 
-test: $(STAMP) ## the test suite, without the tests marked slow
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## the test suite in two processes, without the tests marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict on the package, the architecture test
 	$(BIN)/ruff check .

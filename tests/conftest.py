@@ -19,8 +19,8 @@ os.environ.update(
     DO_NOT_TRACK="1",
     TOKENIZERS_PARALLELISM="false",  # else it warns about every fork
     MPLBACKEND="Agg",
-    OMP_NUM_THREADS="2",  # torch takes its thread count from here; sums depend on it
-    MKL_NUM_THREADS="2",
+    OMP_NUM_THREADS="1",  # torch takes its thread count from here; sums depend on it, and two processes test
+    MKL_NUM_THREADS="1",
 )
 
 # The same examples on every run: a failure in continuous integration is one that anybody can repeat.
