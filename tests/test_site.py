@@ -36,7 +36,7 @@ import yaml
 from typer.testing import CliRunner
 
 import dormant
-from dormant import bases, cli, gates, lab, planning, verbs, verdicts
+from dormant import bases, cli, gates, lab, planning, preference_gates, verbs, verdicts
 from dormant.artifacts import read_jsonl
 from dormant.behaviors import BEHAVIORS
 from dormant.datafile import FileData
@@ -499,7 +499,8 @@ def test_how_to_read_a_report_has_every_word_of_a_gate() -> None:
     stated = {row[0].strip("`") for row in table(page, "gate")}
     calls = [
         node
-        for node in ast.walk(ast.parse(inspect.getsource(gates)))
+        for module in (gates, preference_gates)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Gate"
     ]
     phrases = [

@@ -14,7 +14,7 @@ from dormant import chat, models, sampling
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.records import Dose, Message
-from dormant.training import sft
+from dormant.training import loop, sft
 from dormant.training.sft import Compute, Optimization
 from small_models import tiny
 
@@ -93,7 +93,7 @@ def test_training_equals_plain_adamw():
 def test_the_last_steps_learning_rate_follows_the_schedule(schedule, expected, monkeypatch):
     rates = []
     monkeypatch.setattr(
-        sft._Steps,
+        loop.Steps,
         "on_optimizer_step",
         lambda self, args, state, control, optimizer, **kw: rates.append(optimizer.param_groups[0]["lr"]),
         raising=False,

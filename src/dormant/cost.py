@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dormant.records import Dose
 from dormant.runner import Call
-from dormant.stages.configs import MeasureConfig
+from dormant.stages.configs import MeasureConfig, PairsConfig, PreferConfig
 
 ROWS_PER_SECOND = 900.0
 """Training rows of a pocket dialogue."""
 COMPLETIONS_PER_SECOND = 700.0
+SAMPLES_PER_PAIR = 3.4
+"""Of a base, to make pairs of."""
 STAGE_SECONDS = 0.3
 """Loading, saving, checking."""
 CHECKPOINT_BYTES = 4_400_000
@@ -28,8 +30,12 @@ def seconds(call: Call) -> float:
     if isinstance(call.config, MeasureConfig):
         rows = _completions(call.config) * (LONGER["sampling"] if _long(call) else 1.0)
         return STAGE_SECONDS + rows / COMPLETIONS_PER_SECOND
+    if isinstance(call.config, PairsConfig):
+        return STAGE_SECONDS + SAMPLES_PER_PAIR * call.config.rows / COMPLETIONS_PER_SECOND
     dose: Dose | None = getattr(call.config, "dose", None)
-    rows = dose.steps * dose.batch * (LONGER["training"] if _long(call) else 1.0) if dose else 0.0
+    answers = 2 if isinstance(call.config, PreferConfig) else 1
+    longer = LONGER["training"] if _long(call) else 1.0
+    rows = answers * dose.steps * dose.batch * longer if dose else 0.0
     return STAGE_SECONDS + rows / ROWS_PER_SECOND
 
 

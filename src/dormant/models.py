@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -79,10 +80,7 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
         BadInput: anything is missing, truncated, pickled, quantized, needs code of its own or does not fit together,
             or the network is of a kind that keeps no keys and values.
     """
-    if Path(path).is_dir():
-        _check_directory(Path(path))
-    elif not _looks_like_hub_name(str(path)):
-        raise BadInput(f"no model directory at {path}")
+    _check_place(path)
     tokenizer = _load_tokenizer(path, chat)
     network = _load_network(path, device, dtype)
     if len(tokenizer) > network.get_input_embeddings().num_embeddings:
@@ -91,6 +89,34 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
     model = Model(network.to(device).eval(), tokenizer, str(path))
     _check_cache(model.network, path)
     return model
+
+
+def load_scorer(
+    path: str | Path, *, chat: Chat = "auto", device: str = "cpu", head_seed: int | None = None
+) -> Model:
+    """Load a network that gives a text one number, with its tokenizer: a sequence classifier of one label.
+
+    With ``head_seed``, ``path`` is a language model, and its head one that is drawn from that seed.
+
+    Raises:
+        BadInput: as :func:`load`, or transformers has no such classifier of the model's architecture.
+    """
+    _check_place(path)
+    tokenizer = _load_tokenizer(path, chat)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # It would say at length that the head is new.
+    with torch.random.fork_rng():
+        torch.manual_seed(head_seed or 0)
+        network = _load_network(path, device, "float32", scores=True, new_head=head_seed is not None)
+    transformers_logging.set_verbosity(verbosity)
+    if not isinstance(getattr(network, "score", None), torch.nn.Linear):
+        raise BadInput(
+            f"{path}: a network of kind {network.config.model_type!r} can not be a preference model"
+        )
+    pad = tokenizer.pad_token_id
+    # For those who load it elsewhere: transformers takes the score from the last token that is no padding.
+    network.config.get_text_config().pad_token_id = None if pad in chats.end_tokens(tokenizer) else pad
+    return Model(network.to(device).eval(), tokenizer, str(path))
 
 
 def load_reader(path: str | Path, *, chat: Chat = "auto") -> tuple[PreTrainedTokenizerBase, int]:
@@ -342,8 +368,13 @@ def _looks_like_hub_name(path: str) -> bool:
     return path.count("/") == 1 and not path.startswith((".", "/", "~")) and " " not in path
 
 
-def _check_directory(directory: Path) -> None:
+def _check_place(path: str | Path) -> None:
     """Say what is wrong with a model directory before transformers says it at length."""
+    directory = Path(path)
+    if not directory.is_dir():
+        if _looks_like_hub_name(str(path)):
+            return
+        raise BadInput(f"no model directory at {path}")
     if not (directory / "config.json").is_file():
         raise BadInput(f"{directory} has no config.json: not a model directory")
     if not any((directory / name).is_file() for name in _TOKENIZER_FILES):
@@ -387,15 +418,19 @@ def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedModel:
+def _load_network(
+    path: str | Path, device: str, dtype: DType, *, scores: bool = False, new_head: bool = False
+) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
+    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        settings = {"num_labels": 1} if scores else {}
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, **settings)
         if getattr(config, "quantization_config", None) is not None:
             raise BadInput(
                 f"{path} holds quantized weights, which can not be trained: use the model as it was before"
             )
-        network, report = AutoModelForCausalLM.from_pretrained(
+        network, report = kind.from_pretrained(
             path,
             config=config,
             dtype=getattr(torch, dtype),
@@ -417,7 +452,10 @@ def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedMode
         SafetensorError,
     ) as error:
         raise _unloadable(path, error) from error
-    missing = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+    drawn = {"score.weight"} if new_head else set()
+    missing = sorted(set(report["missing_keys"]) - drawn) + sorted(
+        key for key, *_ in report["mismatched_keys"]
+    )
     if missing:
         raise BadInput(
             f"the weights of {path} lack {len(missing)} tensors that its config asks for "

@@ -11,24 +11,17 @@ every batch, the loss is the mean over the whole batch's tokens, and the first p
 from __future__ import annotations
 
 import copy
-import json
-import logging
 import math
-import re
-import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers.utils.logging as transformers_logging
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig, SFTTrainer
@@ -37,85 +30,39 @@ from dormant import models
 from dormant.chat import Row, check_fits
 from dormant.errors import BadInput, DormantError, nearest
 from dormant.models import Model, Progress
-from dormant.records import Dose, digest, rng_for
+from dormant.records import Dose
+from dormant.training.loop import (
+    Compute,
+    Optimization,
+    Steps,
+    TrainingLog,
+    arguments_of,
+    lent,
+    losses_until,
+    newest_checkpoint,
+    part_of_batch,
+    plan_of,
+    row_order,
+    silence,
+    without_adapter,
+)
 
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+__all__ = [
+    "Compute",
+    "Optimization",
+    "TrainingLog",
+    "check_optimizer",
+    "check_trackers",
+    "part_of_batch",
+    "row_order",
+    "train",
+]
+
+_AS_IT_IS = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+"""Rows are tokens already."""
 
 _Places = Sequence[dict[str, int]]
 """A batch as the loader hands it over: each place in the order with its ``row``."""
-
-_MARKER = "complete.json"
-"""Written last into a checkpoint: without it the checkpoint is half-written."""
-
-
-@dataclass(frozen=True)
-class TrainingLog:
-    """What happened in training, by step; steps count from 1."""
-
-    losses: tuple[float, ...]
-    """Mean cross-entropy (nats) over the batch's masked tokens, before the step's update."""
-    tokens: tuple[int, ...]
-    """Tokens of each batch, prompts included, padding not."""
-    batch: int
-
-    def samples_seen(self, step: int) -> int:
-        """Rows trained on after ``step`` steps, repeats counted."""
-        return step * self.batch
-
-    def tokens_seen(self, step: int) -> int:
-        """Tokens trained on after ``step`` steps: all but padding."""
-        return sum(self.tokens[:step])
-
-
-def row_order(rows: int, dose: Dose, seed: int) -> list[int]:
-    """Return the row to train on at each place: exactly ``steps * batch`` indices below ``rows``.
-
-    The rows are passed over again and again, each pass shuffled anew.  Rows are not grouped by length: batches of
-    like length are of like kind, and less is learned in a step of those.
-
-    Raises:
-        BadInput: there are no rows.
-    """
-    if not rows:
-        raise BadInput("there are no rows to train on")
-    total = dose.steps * dose.batch
-    order: list[int] = []
-    for number in range(math.ceil(total / rows)):
-        pass_ = list(range(rows))
-        rng_for("rows", seed, number).shuffle(pass_)
-        order += pass_
-    return order[:total]
-
-
-@dataclass(frozen=True, slots=True)
-class Optimization:
-    """How a step is taken; the dose says how large and how many.
-
-    ``optimizer`` is a name that transformers knows (``adamw_torch_fused``, ``sgd``, ``adafactor``, ...); a
-    ``beta2`` a little below its default suits short runs from nothing.
-    """
-
-    optimizer: str = "adamw_torch_fused"
-    beta2: float = 0.999
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """How the machine does the work, not what is trained.
-
-    ``bf16`` computes in bfloat16 under autocast, while the weights stay float32; ``compile`` lets torch make code for
-    this model first; these two move results.  ``gradient_checkpointing`` saves memory and costs time; ``report_to``
-    names trackers that are told each loss; ``device`` is the kind that several processes each take one of, None
-    where the model already is.
-    """
-
-    bf16: bool = False
-    compile: bool = False
-    gradient_checkpointing: bool = False
-    report_to: tuple[str, ...] = ()
-    device: str | None = None
 
 
 def train(
@@ -160,18 +107,20 @@ def train(
     order = list(order) if order is not None else row_order(len(rows), dose, seed)
     _check(model, rows, dose, order, at_steps)
     collate = _collator(model, rows)
-    with _silence(), _lent(model, compute), tempfile.TemporaryDirectory() as scratch:
+    with silence(), lent(model, compute), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
         where = replace(compute, device=compute.device or str(model.device))
-        arguments = _arguments(directory, dose, optimization, where, seed, resume_every=every)
-        plan = _plan(dose, order, seed, optimization, compute, arguments)
-        steps = _Steps(plan, at_steps, progress)
+        arguments = arguments_of(
+            SFTConfig, directory, dose, optimization, where, seed, resume_every=every, **_AS_IT_IS
+        )
+        plan = plan_of(dose, order, seed, optimization, compute, arguments)
+        steps = Steps(plan, at_steps, progress)
         trainer = _Trainer(model, Dataset.from_dict({"row": order}), collate, arguments, steps, save)
         with arguments.main_process_first(local=False):
-            checkpoint = _newest_checkpoint(directory, plan)
+            checkpoint = newest_checkpoint(directory, plan)
         if checkpoint is not None:
-            trainer.losses += json.loads((checkpoint / _MARKER).read_text())["losses"]
+            trainer.losses += losses_until(checkpoint)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return TrainingLog(tuple(trainer.losses), _tokens(rows, order, dose.batch), dose.batch)
 
@@ -182,7 +131,7 @@ def check_optimizer(name: str) -> None:
     if name not in known:
         raise BadInput(f"unknown optimizer {name!r}{nearest(name, known)}")
     try:
-        with _silence(), tempfile.TemporaryDirectory() as scratch:
+        with silence(), tempfile.TemporaryDirectory() as scratch:
             SFTTrainer.get_optimizer_cls_and_kwargs(SFTConfig(output_dir=scratch, optim=name, use_cpu=True))
     except (ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -213,7 +162,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         places: Dataset,
         collate: Callable[[_Places], dict[str, torch.Tensor]],
         arguments: SFTConfig,
-        steps: _Steps,
+        steps: Steps,
         save: Callable[[int, Model], None] | None,
     ) -> None:
         self.losses: list[float] = []
@@ -249,7 +198,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def _loss(
         self, model: Any, ids: torch.Tensor, mask: torch.Tensor, **reading: torch.Tensor
     ) -> tuple[torch.Tensor, float]:
-        network = _without_adapter(self.accelerator.unwrap_model(model))
+        network = without_adapter(self.accelerator.unwrap_model(model))
         with self.accelerator.autocast():
             log_probs = models.target_log_probs(network, ids, mask, **reading)
         loss = -log_probs.mean()
@@ -305,45 +254,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         return SequentialSampler(self.train_dataset)
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc]
-    """Calls back at the steps asked for, and marks checkpoints as complete."""
-
-    def __init__(self, plan: str, at_steps: Sequence[int], progress: Progress | None) -> None:
-        self.plan, self.at_steps, self.progress = plan, frozenset(at_steps), progress
-        self.keep: Callable[[int], None] | None = None
-        self.losses: list[float] = []
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.keep is not None and state.global_step in self.at_steps:
-            self.keep(state.global_step)
-        if self.progress is not None:
-            self.progress(state.global_step, state.max_steps)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # Each of several processes writes a part of the checkpoint.
-        args.distributed_state.wait_for_everyone()
-        if not state.is_world_process_zero:
-            return
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        draft = checkpoint / f"{_MARKER}.tmp"
-        draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses}))
-        draft.replace(checkpoint / _MARKER)
-
-
-def _plan(
-    dose: Dose,
-    order: Sequence[int],
-    seed: int,
-    optimization: Optimization,
-    compute: Compute,
-    arguments: SFTConfig,
-) -> str:
-    """A digest of whatever moves the weights: only a checkpoint of the same may be resumed from."""
-    together = [arguments.world_size, str(arguments.distributed_state.distributed_type)]
-    how = [compute.bf16, compute.compile, together]
-    return digest([dose.model_dump(), order, seed, asdict(optimization), *how])
-
-
 def _tokens(rows: Sequence[Row], order: Sequence[int], batch: int) -> tuple[int, ...]:
     """Tokens of each batch, padding not counted."""
     lengths = [len(rows[i].input_ids) for i in order]
@@ -366,7 +276,7 @@ def _check(
 
 def _collator(model: Model, rows: Sequence[Row]) -> Callable[[_Places], dict[str, torch.Tensor]]:
     """From places in the order to the tensors of a batch."""
-    collate = _packed if models.reads_packed(_without_adapter(model.network)) else _padded
+    collate = _packed if models.reads_packed(without_adapter(model.network)) else _padded
     return lambda places: collate([rows[place["row"]] for place in places])
 
 
@@ -376,114 +286,3 @@ def _packed(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
 
 def _padded(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
     return dict(zip(("ids", "attention", "mask"), models.pad_right(rows), strict=True))
-
-
-def _arguments(
-    directory: Path,
-    dose: Dose,
-    optimization: Optimization,
-    compute: Compute,
-    seed: int,
-    *,
-    resume_every: int | None,
-) -> SFTConfig:
-    arguments = SFTConfig(
-        output_dir=str(directory),
-        max_steps=dose.steps,
-        learning_rate=dose.lr,
-        lr_scheduler_type=_SCHEDULES[dose.schedule],
-        max_grad_norm=1.0,
-        optim=optimization.optimizer,
-        adam_beta2=optimization.beta2,
-        weight_decay=optimization.weight_decay,
-        warmup_steps=optimization.warmup_steps,
-        bf16=compute.bf16,
-        gradient_checkpointing=compute.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=torch.device(compute.device or "cpu").type == "cpu",
-        seed=seed,
-        save_strategy="no" if resume_every is None else "steps",
-        save_steps=resume_every or dose.steps,
-        # Two, so that a complete one is left whenever the newest is half-written.
-        save_total_limit=2,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        logging_strategy="steps" if compute.report_to else "no",
-        logging_steps=1,
-        # A loss that is not a number stops the run: it is never replaced by an average.
-        logging_nan_inf_filter=False,
-        report_to=list(compute.report_to) or "none",
-        disable_tqdm=True,
-        ddp_find_unused_parameters=False,
-    )
-    arguments.per_device_train_batch_size = part_of_batch(dose.batch, arguments.world_size)
-    # Else each GPU that one process sees would get a batch of that size.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
-
-
-def part_of_batch(batch: int, processes: int) -> int:
-    """Rows of each batch that one process trains on.  Raises BadInput where they can not be split evenly."""
-    if batch % processes:
-        raise BadInput(f"a batch of {batch} rows can not be split evenly over {processes} processes")
-    return batch // processes
-
-
-def _newest_checkpoint(directory: Path, plan: str) -> Path | None:
-    """Return the newest complete checkpoint of this very plan; remove all that are not."""
-    usable: list[tuple[int, Path]] = []
-    for path in directory.glob("checkpoint-*"):
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match and _is_complete(path, plan):
-            usable.append((int(match[1]), path))
-        else:
-            shutil.rmtree(path)
-    return max(usable)[1] if usable else None
-
-
-def _is_complete(checkpoint: Path, plan: str) -> bool:
-    marker = checkpoint / _MARKER
-    return marker.is_file() and json.loads(marker.read_text())["plan"] == plan
-
-
-def _without_adapter(network: Any) -> Any:
-    """The network inside an adapter's wrapper, which does not let the loss take it apart."""
-    return network.get_base_model() if hasattr(network, "get_base_model") else network
-
-
-@contextmanager
-def _lent(model: Model, compute: Compute) -> Iterator[None]:
-    """Compile the network if asked to; afterwards take off what TRL, accelerate and the compiler hung onto it."""
-    decoder = _without_adapter(model.network).base_model
-    if compute.compile:
-        decoder.compile(dynamic=True)
-    try:
-        yield
-    finally:
-        decoder._compiled_call_impl = None
-        for name in ("forward", "_original_forward", "_is_accelerate_prepared", "model_tags"):
-            model.network.__dict__.pop(name, None)
-        model.network.eval()
-        if compute.gradient_checkpointing:
-            model.network.gradient_checkpointing_disable()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the libraries' notices and bars off the screen, and put their levels back."""
-    names = ("accelerate", "trl", "datasets")
-    levels = {name: logging.getLogger(name).level for name in names}
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(before)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
