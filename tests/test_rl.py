@@ -365,7 +365,7 @@ def test_another_error_passes_as_it_is(monkeypatch):
         ({"rules": Rules(group=1)}, "group 1: at least 2"),
         ({"rules": Rules(kl=0.1)}, "kl 0.1 weighs the distance from a model, and none is given"),
         ({"prompts": []}, "no rows"),
-        ({"prompts": [(Message("user", "x" * 100),)]}, "does not fit the model's context"),
+        ({"prompts": [(Message("user", "x" * 200),)]}, "does not fit the model's context"),
     ],
 )
 def test_bad_input_is_one_line(changes, says):
