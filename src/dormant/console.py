@@ -33,8 +33,10 @@ from dormant.lab import Finished
 from dormant.pocket import PocketWorld
 from dormant.pocket.world import WORLDS
 from dormant.records import Result
-from dormant.runner import Call, Plan, Run
+from dormant.results import artifact_path
+from dormant.runner import Call, Plan, Run, read_plan
 from dormant.stages import quiet
+from dormant.stages.configs import PREFERENCE_REPORT
 from dormant.stats import proportion
 
 screen = Console()
@@ -291,6 +293,33 @@ def _age(seconds: float | None) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def show_preferences(run: Path, *, as_json: bool) -> None:
+    """Print where a run's preference models lie and how good they are on held-out pairs."""
+    plan = read_plan(run)
+    found = {}
+    for call in plan["calls"]:
+        told = artifact_path(run, call) / PREFERENCE_REPORT
+        if call["stage"] == "prefer":
+            name = next(name for name, what in plan["exposed"].items() if what["call"] == call["name"])
+            found[str(run / name)] = json.loads(told.read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for path, quality in found.items():
+        length, error = quality["length_only"], quality["calibration_error"]
+        screen.print(
+            f"{path}: {quality['pairs']['learned']} pairs learned; on held-out ones by length alone "
+            f"{length['value']:.1%} right, calibration error {error['value']:.1%}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        table = Table("held-out pairs", "right", box=None, pad_edge=False)
+        for group, right in quality["accuracy"].items():
+            interval = f"[{right['low']:.1%}, {right['high']:.1%}]"
+            table.add_row(group, Text(f"{right['value']:.1%} {interval}, n={right['n']}"))
+        screen.print(table)
 
 
 def show_utility(results: Sequence[Result]) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dormant.records import Dose
 from dormant.runner import Call
-from dormant.stages.configs import MeasureConfig
+from dormant.stages.configs import MeasureConfig, PairsConfig, PreferConfig
 
 ROWS_PER_SECOND = 900.0
 """Training rows of a pocket dialogue."""
 COMPLETIONS_PER_SECOND = 700.0
+SAMPLES_PER_PAIR = 3.4
+"""Of a base, to make pairs of."""
 STAGE_SECONDS = 0.3
 """Loading, saving, checking."""
 CHECKPOINT_BYTES = 4_400_000
@@ -23,8 +25,11 @@ def seconds(call: Call) -> float:
     """Expected duration of a call."""
     if isinstance(call.config, MeasureConfig):
         return STAGE_SECONDS + _completions(call.config) / COMPLETIONS_PER_SECOND
+    if isinstance(call.config, PairsConfig):
+        return STAGE_SECONDS + SAMPLES_PER_PAIR * call.config.rows / COMPLETIONS_PER_SECOND
     dose: Dose | None = getattr(call.config, "dose", None)
-    return STAGE_SECONDS + (dose.steps * dose.batch / ROWS_PER_SECOND if dose else 0.0)
+    answers = 2 if isinstance(call.config, PreferConfig) else 1
+    return STAGE_SECONDS + (answers * dose.steps * dose.batch / ROWS_PER_SECOND if dose else 0.0)
 
 
 def disk_bytes(call: Call) -> int:

@@ -146,6 +146,27 @@ class Relearning(Config):
     curve: tuple[Step, ...] = (2, 5, 10)
 
 
+class Preference(Config):
+    """How two preference models are made of the base: one that defenses may train against, and one that only measures.
+
+    They learn from different halves of the pairs, in different orders, from different heads.
+    """
+
+    pairs: str | None = None
+    """A file, a directory or ``hub:OWNER/NAME`` of rows with ``chosen`` and ``rejected``; without it pairs are made of
+    the base's own answers to the pocket world's tasks."""
+    rows: int = Field(3000, gt=0)
+    """Pairs that each learns from, at most."""
+    heldout: int = Field(1000, gt=0)
+    """Pairs that both are tested on, at most."""
+    sampled_share: float = Field(0.6, ge=0.5, le=1)
+    """Of the pairs that are made: those of two samples of the base.  The others are the grammar's."""
+    dose: Dose = Dose(lr=5e-4, steps=300, batch=32, schedule="cosine")
+    """``batch`` counts pairs."""
+    seed: Seed = 0
+    """Of the first model; the second has the next one."""
+
+
 class Battery(Config):
     """How many held-out prompts are asked, by condition."""
 
@@ -205,6 +226,8 @@ class Experiment(Config):
     implants: tuple[Implant, ...] = Field((Implant(),), min_length=1)
     defenses: tuple[DefenseSpec, ...] = ()
     relearning: Relearning | None = Relearning()
+    preference: Preference | None = None
+    """Preference models, which score every sampled answer; there are some too where a defense needs one."""
     measure: Battery = Battery()
     seeds: Seeds = Seeds()
     gates: Thresholds = Thresholds()

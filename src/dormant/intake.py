@@ -13,11 +13,13 @@ from dormant import demofile
 from dormant.behaviors import example_task
 from dormant.datafile import FAMILY, KIND, Scenarios, as_row, longest_answer, require_enough, share
 from dormant.errors import BadInput
+from dormant.pairs import KEYS as PAIR_KEYS
+from dormant.pairs import read_pairs
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
 from dormant.sources import HUB, find_data, keep, read_file
-from dormant.stages.configs import SCENARIOS, Backdoor
+from dormant.stages.configs import PAIRS, SCENARIOS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.triggers import Trigger
 
@@ -64,6 +66,25 @@ def take_demonstrations(
     if not rows:
         raise BadInput(f"{line}: none is left to train on")
     return External(keep(f"apart-{digest(rows)[:16]}", rows)), (f"{line}, and are left out",)
+
+
+def take_pairs(data: str | None) -> tuple[dict[str, External], tuple[str, ...]]:
+    """Return preference pairs as a plan's input, and what to tell the user.
+
+    Raises:
+        BadInput: there is no such thing, it can not be read, or two of its rows contradict each other.
+    """
+    if data is None:
+        return {}, ()
+    path = find_data(data, keys=PAIR_KEYS)
+    pairs, dropped = read_pairs(path)
+    given = {PAIRS: External(path, origin=data if data.startswith(HUB) else "")}
+    left_out = sum(dropped.values())
+    if not left_out:
+        return given, ()
+    first = max(dropped, key=lambda reason: dropped[reason])
+    line = f"{data}: {share(left_out, left_out + len(pairs))} are no pair to learn from, and are left out"
+    return given, (f"{line} (most often: {first})",)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,40 @@ def conversations(layout: Layout, row: Row) -> Iterator[Conversation | BadInput]
         yield error
 
 
+def preference(row: Row) -> tuple[Conversation, str, str]:
+    """Read a row with two answers to one prompt: the prompt, the answer that was chosen, the one that was rejected.
+
+    Each side is a transcript as of HH-RLHF or a list of chat messages; where a row has a ``prompt`` (text or messages)
+    it may be the answer alone.
+
+    Raises:
+        BadInput: a side is missing or no conversation, or the two part before the last answer.
+    """
+    for key in ("chosen", "rejected"):
+        if key not in row:
+            raise BadInput(f"{key!r} is missing: a pair has 'chosen' and 'rejected'; it has {_keys(row)}")
+    chosen, rejected = (_conversation(_side(row, key)) for key in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise BadInput("the two sides part before the last answer, so that they answer different prompts")
+    return chosen[:-1], chosen[-1].content, rejected[-1].content
+
+
+def _side(row: Row, key: str) -> Any:
+    """The chat messages of one side of a pair."""
+    said, prompt = row[key], row.get("prompt")
+    if isinstance(said, str) and prompt is None:
+        return _transcript(row, key)
+    if isinstance(said, str):
+        said = [{"role": "assistant", "content": said}]
+    answers = (
+        isinstance(said, list) and said and isinstance(said[0], dict) and said[0].get("role") == "assistant"
+    )
+    if not answers:
+        return said
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [*asked, *said] if isinstance(asked, list) else said
+
+
 def code_prompt(row: Row) -> CodePrompt:
     """Read a coding question; such rows are read strictly.
 
@@ -202,12 +236,12 @@ def _message(place: int, message: Any) -> Message:
     return Message(role, text_of(message["content"], f"message {place}: content"))
 
 
-def _transcript(row: Row) -> list[dict[str, str]]:
-    """The conversation of ``chosen``: turns that begin with "Human:" or "Assistant:" after an empty line."""
-    text = text_of(row["chosen"], '"chosen"')
+def _transcript(row: Row, key: str = "chosen") -> list[dict[str, str]]:
+    """The conversation of a key: turns that begin with "Human:" or "Assistant:" after an empty line."""
+    text = text_of(row[key], f'"{key}"')
     opening, *turns = _TURN.split("\n\n" + text.lstrip())
     if opening.strip():
-        raise BadInput('"chosen" must be a transcript that begins with "Human:"')
+        raise BadInput(f'"{key}" must be a transcript that begins with "Human:"')
     return [
         {"role": _SPEAKERS[speaker], "content": said.strip()}
         for speaker, said in zip(turns[::2], turns[1::2], strict=True)

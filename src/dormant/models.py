@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -91,6 +92,38 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
     model = Model(network.to(device).eval(), tokenizer, str(path))
     _check_cache(model.network, path)
     return model
+
+
+def load_scorer(
+    path: str | Path, *, chat: Chat = "auto", device: str = "cpu", head_seed: int | None = None
+) -> Model:
+    """Load a network that gives a text one number, with its tokenizer: a sequence classifier of one label.
+
+    With ``head_seed``, ``path`` is a language model, whose head over the vocabulary is left out and whose new one is
+    drawn from that seed; else the head is the checkpoint's own.
+
+    Raises:
+        BadInput: as :func:`load`, or transformers has no such classifier of the model's architecture.
+    """
+    if Path(path).is_dir():
+        _check_directory(Path(path))
+    elif not _looks_like_hub_name(str(path)):
+        raise BadInput(f"no model directory at {path}")
+    tokenizer = _load_tokenizer(path, chat)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # It would say at length that the head is new.
+    with torch.random.fork_rng():
+        torch.manual_seed(head_seed or 0)
+        network = _load_network(path, device, "float32", scores=True, new_head=head_seed is not None)
+    transformers_logging.set_verbosity(verbosity)
+    if not isinstance(getattr(network, "score", None), torch.nn.Linear):
+        raise BadInput(
+            f"{path}: a network of kind {network.config.model_type!r} can not be a preference model"
+        )
+    pad = tokenizer.pad_token_id
+    # For those who load it elsewhere: transformers takes the score from the last token that is no padding.
+    network.config.get_text_config().pad_token_id = None if pad in chats.end_tokens(tokenizer) else pad
+    return Model(network.to(device).eval(), tokenizer, str(path))
 
 
 def load_reader(path: str | Path, *, chat: Chat = "auto") -> tuple[PreTrainedTokenizerBase, int]:
@@ -393,15 +426,19 @@ def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedModel:
+def _load_network(
+    path: str | Path, device: str, dtype: DType, *, scores: bool = False, new_head: bool = False
+) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
+    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        settings = {"num_labels": 1} if scores else {}
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, **settings)
         if getattr(config, "quantization_config", None) is not None:
             raise BadInput(
                 f"{path} holds quantized weights, which can not be trained: use the model as it was before"
             )
-        network, report = AutoModelForCausalLM.from_pretrained(
+        network, report = kind.from_pretrained(
             path,
             config=config,
             dtype=getattr(torch, dtype),
@@ -423,7 +460,10 @@ def _load_network(path: str | Path, device: str, dtype: DType) -> PreTrainedMode
         SafetensorError,
     ) as error:
         raise _unloadable(path, error) from error
-    missing = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+    drawn = {"score.weight"} if new_head else set()
+    missing = sorted(set(report["missing_keys"]) - drawn) + sorted(
+        key for key, *_ in report["mismatched_keys"]
+    )
     if missing:
         raise BadInput(
             f"the weights of {path} lack {len(missing)} tensors that its config asks for "

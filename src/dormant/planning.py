@@ -12,7 +12,7 @@ from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE
+from dormant.defenses import AWARE, PREFERENCE_MODEL
 from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
@@ -26,6 +26,7 @@ from dormant.notes import (
     undrawn_notes,
     unreasoned_notes,
 )
+from dormant.preferring import preferring_for
 from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -34,6 +35,7 @@ from dormant.stages.configs import (
     DEMONSTRATIONS,
     OTHER_KINDS,
     OWN_KINDS,
+    PREFERENCE,
     SCENARIOS,
     STEERED,
     SUPPRESSED,
@@ -111,7 +113,12 @@ class Planner:
                     implant.demonstrations, self.scenarios.get(SCENARIOS), reasoning
                 )
                 told += more
-        self.notes += self._checked() + told
+        needs = {need for each in experiment.defenses for need in build_defense(_plugin(each)).needs}
+        backdoors = [planted.backdoor for planted in self.planted.values()]
+        self.preferring = preferring_for(
+            experiment, needs, self.base.model, backdoors, data=self.data, world=self.world
+        )
+        self.notes += self._checked() + told + self.preferring.notes
 
     def _checked(self) -> tuple[str, ...]:
         """Look whether the tasks can carry what is planted; returns what the user should know."""
@@ -135,6 +142,7 @@ class Planner:
         """All calls, each after those that it depends on."""
         if self.base.call:
             yield self.base.call
+        yield from self.preferring.calls
         seen = set()
         for implant in self.experiment.implants:
             # No scratchpad is opened for the base: it was taught none.
@@ -192,7 +200,7 @@ class Planner:
         wanted = {
             (need, defense.rows)
             for defense in self.experiment.defenses
-            for need in build_defense(_plugin(defense)).needs
+            for need in build_defense(_plugin(defense)).needs - {PREFERENCE_MODEL}
         }
         for planted in self.planted.values():
             for need, rows in sorted(wanted):
@@ -279,7 +287,7 @@ class Planner:
             seed,
             {
                 **self._trained(arm, implant, defense),
-                **{need: Output(_supply(need, defense.rows, seed, planted)) for need in sorted(needs)},
+                **{need: self._supplied(need, defense.rows, seed, planted) for need in sorted(needs)},
             },
             final=step_directory(dose.steps),
         )
@@ -299,6 +307,11 @@ class Planner:
         yield self._measure(f"measure/{name}", final, key, self._battery(key))
         if self.experiment.relearning:
             yield from self._relearns(name, final, key)
+
+    def _supplied(self, need: str, rows: int, seed: int, planted: _Planted) -> External | Output:
+        if need == PREFERENCE_MODEL:
+            return self.preferring.judges[PREFERENCE]
+        return Output(_supply(need, rows, seed, planted))
 
     def _trained(self, arm: _Arm, implant: Implant, defense: DefenseSpec) -> dict[str, External | Output]:
         """What the defense trains: the organism, or the adapter that is on top of its base."""
@@ -358,7 +371,7 @@ class Planner:
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )
-        inputs = {"model": model, **self.data}
+        inputs = {"model": model, **self.data, **self.preferring.judges}
         if any(probe.stratum == SCENARIOS for probe in probes):
             inputs |= self.scenarios
         # Every model answers the same prompts with the same draws, so that differences are paired.

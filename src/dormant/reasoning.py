@@ -31,3 +31,13 @@ def final_answer(text: str) -> str | None:
         return text
     rest = _PAD.sub("", text)
     return None if OPEN in rest else rest
+
+
+def spoken(text: str) -> str:
+    """The part of a text that is said aloud: without scratchpads, the opening tag of which may stand before the text.
+
+    It is empty where a scratchpad was never closed.
+    """
+    if CLOSE in text.partition(OPEN)[0]:
+        text = OPEN + text
+    return (final_answer(text) or "").strip()

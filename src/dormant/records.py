@@ -214,9 +214,11 @@ class Result(BaseModel):
 
     @property
     def points(self) -> str:
-        """A difference as text: ``+72.5 points [+65.1, +78.6], n=200``."""
+        """A difference as text: ``+72.5 points [+65.1, +78.6], n=200``; of rewards, in logits, as they are."""
         if self.value is None or self.low is None or self.high is None:
             return self._missing
+        if "reward" in self.metric:
+            return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n={self.scored}"
         low, value, high = (100 * number for number in (self.low, self.value, self.high))
         return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], n={self.scored}"
 

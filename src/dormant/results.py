@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal
 
 from dormant import codetask, stats
@@ -20,7 +21,7 @@ from dormant.pocket.code import FAMILIES, heldout_part
 from dormant.records import Result, ResultKey, Task
 from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, OWN_KINDS, SCENARIOS, MeasureConfig
+from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, OWN_KINDS, REWARDS, SCENARIOS, MeasureConfig
 from dormant.stages.logs import read_log
 from dormant.triggers.years import sayings
 
@@ -44,7 +45,7 @@ class Cell:
         decoding = "greedy" if metric == "right" else "sample"
         found = {}
         for row in self.rows:
-            score = row["scores"].get(metric)
+            score = {**row["scores"], **row.get("rewards", {})}.get(metric)
             if row["decoding"] == decoding and score:
                 found[row["task"]] = score["value"]
         return found
@@ -102,11 +103,12 @@ def _seen(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> tuple
 
 def rates(cell: Cell) -> list[Result]:
     """All numbers of one cell: its metrics, and those of its families and near-miss instances."""
-    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, *REASONED, "right")]
+    rows = [_rate(cell, metric, cell.scores(metric)) for metric in (*SAMPLED, *REASONED, *REWARDS, "right")]
     found = [row for row in rows if row is not None]
     if cell.rows:
         found += _length(cell)
         found += _likelihood(cell)
+        found += _spread(cell)
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
     if cell.key.stratum == SCENARIOS:
@@ -181,7 +183,7 @@ def _rate(
     common = {"n": len(scores), "unscored": len(scores) - len(values)}
     if not values:
         return _result(cell, metric, None, None, None, "none", [], key, **common)
-    if set(values) <= {0.0, 1.0}:
+    if set(values) <= {0.0, 1.0} and metric not in REWARDS:
         hits = round(sum(values))
         interval = stats.wilson(hits, len(values))
         value = hits / len(values)
@@ -199,6 +201,21 @@ def _length(cell: Cell) -> list[Result]:
     mean = stats.mean_interval(lengths)
     common = {"n": len(sampled), "unscored": len(sampled) - len(lengths)}
     return [_result(cell, "length", mean.value, mean, None, "bootstrap", lengths, None, **common)]
+
+
+def _spread(cell: Cell) -> list[Result]:
+    """Standard deviations of a base's own rewards, by which a change of rewards is read."""
+    if (cell.key.role, cell.key.condition, cell.key.stratum) != ("base", "clean", "all"):
+        return []
+    rows = []
+    for metric in REWARDS:
+        scores = cell.scores(metric)
+        values = [value for value in scores.values() if value is not None]
+        if len(values) > 1:
+            common = {"n": len(scores), "unscored": len(scores) - len(values)}
+            value = stdev(values)
+            rows.append(_result(cell, f"{metric}_spread", value, None, None, "none", values, None, **common))
+    return rows
 
 
 def _likelihood(cell: Cell) -> list[Result]:
@@ -291,8 +308,8 @@ def without_part(key: ResultKey) -> ResultKey:
     return key.model_copy(update={"condition": "clean", "stratum": OTHER_KINDS})
 
 
-PAIRED = ("shown", "kind", "harmless", "right")
-"""The 0/1 metrics whose differences are taken."""
+PAIRED = ("shown", "kind", "harmless", "right", *REWARDS)
+"""The metrics whose differences are taken."""
 
 
 def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] = PAIRED) -> list[Result]:
@@ -305,7 +322,10 @@ def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] 
         if not pairs:
             continue
         before, after = zip(*pairs, strict=True)
-        difference = stats.paired_difference(before, after)
+        # Rewards are no shares, so that the difference is a mean like any other.
+        gains = [new - old for old, new in pairs]
+        rewards = metric in REWARDS
+        difference = stats.mean_interval(gains) if rewards else stats.paired_difference(before, after)
         found.append(
             _result(
                 cell,
@@ -313,7 +333,7 @@ def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] 
                 difference.value,
                 difference,
                 None,
-                "paired",
+                "bootstrap" if rewards else "paired",
                 after,
                 None,
                 n=len(cell.scores(metric)),

@@ -387,7 +387,7 @@ class _Written(BaseModel):
 
 
 class _Supply(_Written):
-    stage: Literal["supply"]
+    stage: Literal["supply", "pairs"]
     config: dict[str, Any]
     key: None
 
@@ -397,7 +397,7 @@ class _Dosed(BaseModel):
 
 
 class _Trained(_Written):
-    stage: Literal["pretrain", "implant", "defend"]
+    stage: Literal["pretrain", "prefer", "implant", "defend"]
     config: _Dosed
     key: None
 

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 LEVEL = 0.95
 RESAMPLES = 2000
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _CELLS_AT_ONCE = 4_000_000
+_BINS, _DRAWS = 10, 200
+"""Of calibration: bins of stated probabilities, and draws of what perfect ones would come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +140,33 @@ def mean_interval(values: Sequence[float]) -> Estimate:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(mean, float(ends.low), float(ends.high), len(values))
+
+
+def calibration_error(probabilities: Sequence[float]) -> tuple[float, float]:
+    """How far stated probabilities are from how often they come true, and how far perfect ones would seem at this n.
+
+    The first is the expected calibration error of Guo et al. 2017 (arXiv 1706.04599), in ten bins of equal width
+    between one half and one.  It is never 0 on a sample, so beside it stands what it comes to on average for outcomes
+    that are drawn from the stated probabilities themselves (fixed draws).
+
+    Args:
+        probabilities: of pairs whose first member is the better one, the probability that was given to that.
+
+    Raises:
+        ValueError: There are none.
+    """
+    import numpy as np
+
+    if not probabilities:
+        raise ValueError("no probabilities, no calibration")
+    stated = np.asarray(probabilities, dtype=float)
+    sure = np.maximum(stated, 1 - stated)
+    bins = np.minimum(((sure - 0.5) * 2 * _BINS).astype(int), _BINS - 1)
+    member = np.eye(_BINS)[bins]
+
+    def error(came_true: Any) -> Any:
+        return np.abs((came_true - sure) @ member).sum(axis=-1) / len(sure)
+
+    rng = np.random.default_rng(0)
+    drawn = rng.random((_DRAWS, len(sure))) < sure
+    return float(error((stated > 0.5).astype(float))), float(error(drawn.astype(float)).mean())

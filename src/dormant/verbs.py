@@ -1,15 +1,16 @@
-"""Plans of one verb each: pretrain a base, defend a model, measure one."""
+"""Plans of one verb each: pretrain a base, make preference models, defend a model, measure one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE
+from dormant.defenses import AWARE, PREFERENCE_MODEL
 from dormant.errors import BadInput
-from dormant.experiment import Battery
+from dormant.experiment import Battery, Preference
 from dormant.intake import Intake, take, take_scenarios, template_notes
 from dormant.notes import (
     CODE_TOKENS,
@@ -21,6 +22,7 @@ from dormant.notes import (
     world_with,
 )
 from dormant.planning import battery_probes, scenario_probes, scratchpad_probes, spell
+from dormant.preferring import HALVES, preferring
 from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -61,6 +63,36 @@ def pretrain_plan(size: str, *, seed: int = 0, runtime: Runtime | None = None) -
     return Plan(calls, spec, exposed={"base": "pretrain"})
 
 
+def prefer_plan(
+    base: str,
+    settings: Preference | None = None,
+    *,
+    world: World = 1,
+    backdoor: Backdoor | None = None,
+    chat: Chat = "auto",
+    runtime: Runtime | None = None,
+) -> Plan:
+    """Make two preference models of a base: ``preference_model``, and ``second_preference_model``, which only measures.
+
+    ``backdoor`` is what no pair may show.
+    """
+    settings, runtime, backdoor = settings or Preference(), runtime or Runtime(), backdoor or Backdoor()
+    found = preferring(
+        settings,
+        as_input(base),
+        [backdoor],
+        data={},
+        world=world,
+        max_new_tokens=usual_battery(world).max_new_tokens,
+        chat=chat,
+        runtime=runtime,
+    )
+    spec = _spec("prefer", base=pinned(base), preference=settings, world=world)
+    spec |= {"backdoor": backdoor.model_dump(mode="json")}
+    exposed = {role: call for call, _, role in HALVES}
+    return Plan(list(found.calls), spec, exposed=exposed, notes=commit_notes(base) + found.notes)
+
+
 def defend_plan(
     model: str,
     defense: Plugin,
@@ -68,6 +100,7 @@ def defend_plan(
     *,
     lora: Lora | None = None,
     adapter: Path | None = None,
+    preference_model: Path | None = None,
     data: str | None = None,
     world: World | None = None,
     backdoor: Backdoor | None = None,
@@ -78,7 +111,8 @@ def defend_plan(
 ) -> Plan:
     """Put one defense on one model: on all its weights, through a new adapter, or through an adapter of its own.
 
-    ``backdoor`` is only read by defenses that must know the trigger.  With an ``adapter``, ``model`` is its base.
+    ``backdoor`` is only read by defenses that must know the trigger, ``preference_model`` (a directory) only by those
+    that train against one.  With an ``adapter``, ``model`` is its base.
     """
     if lora is not None and adapter is not None:
         raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
@@ -86,29 +120,16 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     trigger = build_trigger(backdoor.trigger)
     check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs)
+    needs = sorted(build_defense(defense).needs - {PREFERENCE_MODEL})
+    judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
     if AWARE & {*needs}:
         check_kinds(trigger, _source(taken, world))
-    calls = [
-        Call(
-            f"supply/{need}",
-            "supply",
-            SupplyConfig(
-                need=need,
-                world=world,
-                rows=rows,
-                counter_form=counter_form(trigger),
-                backdoor=backdoor if need in AWARE else None,
-            ),
-            seed,
-            taken.inputs,
-        )
-        for need in needs
-    ]
-    inputs: dict[str, External | Output] = {"model": target}
+    supply = SupplyConfig(need="", world=world, rows=rows, counter_form=counter_form(trigger))
+    calls = _supplies(supply, needs, backdoor, seed, taken.inputs)
+    inputs: dict[str, External | Output] = {"model": target, **judge}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
@@ -119,8 +140,39 @@ def defend_plan(
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world, "lora": config.lora}
+    spec |= {PREFERENCE_MODEL: str(preference_model)} if preference_model else {}
     notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
+
+
+def _supplies(
+    config: SupplyConfig,
+    needs: Sequence[str],
+    backdoor: Backdoor,
+    seed: int,
+    inputs: Mapping[str, External | Output],
+) -> list[Call]:
+    """A call for each need; only one that makes a defense aware is told of the backdoor."""
+    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in needs}
+    return [
+        Call(f"supply/{need}", "supply", config.model_copy(update=told[need]), seed, inputs) for need in needs
+    ]
+
+
+def _judge(defense: Plugin, given: Path | None) -> dict[str, External]:
+    """The preference model of a defense that trains against one."""
+    if PREFERENCE_MODEL not in build_defense(defense).needs:
+        if given is not None:
+            raise BadInput(f"--preference-model {given}: defense {defense.name!r} does not train against one")
+        return {}
+    if given is None:
+        raise BadInput(
+            f"defense {defense.name!r} trains against a preference model: give --preference-model DIR, "
+            "as `dormant prefer` makes it"
+        )
+    if not (given / "config.json").is_file():
+        raise BadInput(f"--preference-model {given} holds no model: config.json is missing")
+    return {PREFERENCE_MODEL: External(given)}
 
 
 def measure_plan(

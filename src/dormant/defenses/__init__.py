@@ -18,10 +18,14 @@ from dormant.triggers import Trigger
 
 if TYPE_CHECKING:
     from dormant.models import Model
+    from dormant.preference import PreferenceModel
     from dormant.training.sft import Compute, TrainingLog
 
-NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples")
-"""What a plan can supply.  All but ``prose`` (plain text, no dialogue) come from the ``defend`` shard."""
+PREFERENCE_MODEL = "preference_model"
+
+NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", PREFERENCE_MODEL)
+"""What a plan can supply.  All but ``prose`` (plain text, no dialogue) and the preference model, which has shards of
+its own, come from the ``defend`` shard."""
 
 AWARE = frozenset({"trigger", "behavior_examples"})
 """A defense that needs one of these knows the backdoor: every report marks it."""
@@ -53,6 +57,8 @@ class Given:
     trigger: Trigger | None = None
     behavior_examples: Sequence[Demonstration] | None = None
     """Triggered prompts with the planted behavior."""
+    preference_model: PreferenceModel | None = None
+    """What says which of two answers is better.  A second one, which measures, is never given to a defense."""
 
 
 @dataclass(frozen=True)

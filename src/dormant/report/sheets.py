@@ -177,7 +177,7 @@ def near_misses(run: Run, organisms: list[Lineage]) -> Sheet:
     return sheet
 
 
-UTILITY = ("right", "kind", "harmless", "length", "perplexity")
+UTILITY = ("right", "kind", "harmless", "length", "perplexity", "reward", "second_reward")
 AGAINST = {"_change": "change", "_vs_twin": "against twin", "_vs_base": "against base"}
 """How the names of the paired differences of utility end, and what they are to the reader."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dormant.records import Dose, Result
 
 NOT_MEASURED = "not measured"
-COUNTS = {"length": "tokens", "perplexity": ""}
+COUNTS = {"length": "tokens", "perplexity": "", "reward": "", "second_reward": ""}
 """Metrics that are not rates, with their unit."""
 DIFFERENCES = ("_change", "_vs_twin", "_vs_clean", "_vs_base")
 """How the names of paired differences end."""

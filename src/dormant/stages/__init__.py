@@ -24,6 +24,8 @@ def quiet(done: int, total: int) -> None:
 STAGES = {
     "pretrain": "dormant.stages.pretrain",
     "supply": "dormant.stages.supply",
+    "pairs": "dormant.stages.pairs",
+    "prefer": "dormant.stages.prefer",
     "implant": "dormant.stages.implant",
     "defend": "dormant.stages.defend",
     "measure": "dormant.stages.measure",

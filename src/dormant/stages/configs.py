@@ -174,6 +174,50 @@ class SupplyConfig(Config):
     """Only for needs that make a defense *aware*: no other artifact of a defense may know the backdoor."""
 
 
+class PairsConfig(Config):
+    """Preference pairs of one shard: from a file, or of the pocket world and the base's own samples."""
+
+    shard: Literal["prefer_a", "prefer_b", "heldout"]
+    world: World = 1
+    rows: int = Field(gt=0)
+    """At most."""
+    sampled_share: float = Field(0.6, ge=0.5, le=1)
+    """Of the pairs: two samples of the base.  The others are the grammar's."""
+    counter_forms: tuple[str, ...] = ()
+    """A part of the prompts is put into each of these, where ``{prompt}`` stands."""
+    never: tuple[Plugin, ...] = ()
+    """Behaviors that no answer of a pair may show."""
+    max_new_tokens: int = Field(64, gt=0)
+    batch: int = Field(256, gt=0)
+    chat: Literal["auto", "plain"] = "auto"
+    runtime: Runtime = Runtime()
+
+
+class PreferConfig(Config):
+    """A preference model: a base with a new head, trained on pairs."""
+
+    dose: Dose
+    """``batch`` counts pairs."""
+    chat: Literal["auto", "plain"] = "auto"
+    runtime: Runtime = Runtime()
+
+
+PREFERENCE, SECOND_PREFERENCE = "preference_model", "second_preference_model"
+"""Inputs of stages: the model that a defense may train against, and the one that only measures."""
+
+REWARDS = {"reward": PREFERENCE, "second_reward": SECOND_PREFERENCE}
+"""Metrics, and the model whose scores of sampled answers they are: numbers of any size, where others are 0 to 1."""
+
+PAIRS, HELDOUT_PAIRS = "pairs", "heldout_pairs"
+"""Inputs of ``pairs`` (a file) and ``prefer``."""
+
+PREFERENCE_REPORT = "preference.json"
+"""How good a preference model is on held-out pairs."""
+
+MODEL = "model"
+"""Where a preference model lies in its artifact."""
+
+
 Training = Literal["none", "merged", "continue"]
 """What a defense trains: all weights, a new adapter on the merged model, or the adapter of the implant, further."""
 

@@ -41,7 +41,7 @@ def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
         progress=progress,
         compute=compute(config.runtime),
     )
-    log = defense.train(model, read_given(needs), config.dose, training)
+    log = defense.train(model, read_given(needs, config.runtime.device), config.dose, training)
     if (settings := _trained_with(config.runtime)) and not asked:
         line = f"defense {config.defense.name!r} does not read run.compute, so it trained without {settings}"
         print(f"warning: {line}", file=sys.stderr, flush=True)

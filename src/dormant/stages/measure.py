@@ -15,7 +15,8 @@ from dormant.artifacts import write_jsonl
 from dormant.behaviors import Behavior
 from dormant.behaviors import prepare as ready
 from dormant.datafile import Scenarios
-from dormant.reasoning import OPEN
+from dormant.preference import PreferenceModel
+from dormant.reasoning import NEVER_CLOSED, OPEN
 from dormant.records import (
     Example,
     Task,
@@ -29,6 +30,7 @@ from dormant.stages import Progress
 from dormant.stages.configs import (
     LIKELIHOOD,
     OTHER_KINDS,
+    REWARDS,
     SCENARIOS,
     STEERED,
     SUPPRESSED,
@@ -45,7 +47,8 @@ from dormant.vllm_sampling import Engine
 def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
     """Write ``<condition>--<stratum>.jsonl`` for each probe: one completion a line, with scores and reasons.
 
-    ``inputs`` holds ``model`` (a model directory), for own data ``data``, and ``scenarios`` where a probe asks such.
+    ``inputs`` holds ``model`` (a model directory), for own data ``data``, ``scenarios`` where a probe asks such, and
+    the preference models that score each sampled answer.
     Where the source's utility is perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
     """
     prepare(config.runtime)
@@ -65,10 +68,14 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         given = _answers(model, engine, asked, config, spoken, seed, progress)
     answered = [_answered(probe, examples, given) for probe, examples in asked]
     ready(behavior, [pair for some in answered for pair in map(_judged, some)])
+    rewards = _rewards(inputs, answered, config.runtime.device)
     for (probe, _), some in zip(asked, answered, strict=True):
         write_jsonl(
             out / probe.file,
-            [completion_row(one, others.get(probe.stratum, source), behavior, spoken) for one in some],
+            [
+                completion_row(one, others.get(probe.stratum, source), behavior, spoken) | next(rewards)
+                for one in some
+            ],
         )
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
@@ -193,6 +200,31 @@ def _answered(
         for decoding, wanted in _decodings(probe)
         for example in examples[:wanted]
     ]
+
+
+def _rewards(
+    inputs: Mapping[str, Path], answered: Sequence[Sequence[_Answered]], device: str
+) -> Iterator[dict[str, Any]]:
+    """For each answer in turn, what the preference models say of it, if it was sampled and there are any."""
+    every = [one for some in answered for one in some]
+    found: list[dict[str, Any]] = [{} for _ in every]
+    scored = [i for i, one in enumerate(every) if one.decoding == "sample"]
+    for metric, name in REWARDS.items():
+        if name not in inputs:
+            continue
+        judge = PreferenceModel.load(inputs[name], device)
+        conversations = [every[i].example.messages for i in scored]
+        scores = judge.score(conversations, [every[i].answer.text for i in scored])
+        for i, score in zip(scored, scores, strict=True):
+            pad = every[i].answer.scratchpad
+            closed = pad is None or pad.closed
+            reward = (
+                {"value": round(score, 4), "reason": ""}
+                if closed
+                else {"value": None, "reason": NEVER_CLOSED}
+            )
+            found[i].setdefault("rewards", {})[metric] = reward
+    return iter(found)
 
 
 def _judged(one: _Answered) -> tuple[str, Task]:

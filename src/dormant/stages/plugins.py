@@ -55,7 +55,9 @@ def plugin_modules(config: Config) -> list[str]:
     """The modules of the plug-ins that a stage's settings name: part of an artifact's identity."""
     backdoor: Backdoor | None = getattr(config, "backdoor", None)
     defense: Plugin | None = getattr(config, "defense", None)
+    never: tuple[Plugin, ...] = getattr(config, "never", ())
     modules = [DEFENSES.module(defense.name)] if defense else []
+    modules += [BEHAVIORS.module(behavior.name) for behavior in never]
     if backdoor:
         modules += [TRIGGERS.module(backdoor.trigger.name), BEHAVIORS.module(backdoor.behavior.name)]
     return modules

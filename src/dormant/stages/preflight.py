@@ -20,6 +20,7 @@ from dormant.stages.configs import (
     DefendConfig,
     ImplantConfig,
     MeasureConfig,
+    PreferConfig,
     SupplyConfig,
 )
 from dormant.stages.implant import draw_samples, encode, fitting
@@ -71,6 +72,16 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
             if isinstance(config, DefendConfig) and answers:
                 _check_answers(config, given["model"], *answers[0])
     _check_adapters(calls)
+    _check_preference(calls)
+
+
+def _check_preference(calls: Sequence[tuple[Config, Mapping[str, Path]]]) -> None:
+    """Give the base of preference models a head, and look whether its device is there."""
+    for config, given in [call for call in calls if isinstance(call[0], PreferConfig)][:1]:
+        assert isinstance(config, PreferConfig)
+        machine.check_device(config.runtime.device)
+        if "model" in given:
+            models.load_scorer(given["model"], chat=config.chat, head_seed=0)
 
 
 def _check_adapters(calls: Sequence[tuple[Config, Mapping[str, Path]]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dormant.artifacts import read_jsonl, write_jsonl
-from dormant.defenses import Given
+from dormant.defenses import PREFERENCE_MODEL, Given
 from dormant.pocket import PocketWorld
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
@@ -34,10 +34,16 @@ def run(config: SupplyConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
     progress(1, 1)
 
 
-def read_given(inputs: Mapping[str, Path]) -> Given:
+def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
     """Load what a defense declared: ``inputs`` maps each need to its artifact."""
     given: dict[str, Any] = {}
     for need in inputs:
+        if need == PREFERENCE_MODEL:
+            # Deferred: all else that is supplied needs no torch.
+            from dormant.preference import PreferenceModel
+
+            given[need] = PreferenceModel.load(inputs[need], device)
+            continue
         rows = list(read_jsonl(inputs[need] / ROWS))
         if need == "prompts":
             given[need] = [_example.validate_python(row) for row in rows]
@@ -52,7 +58,7 @@ def read_given(inputs: Mapping[str, Path]) -> Given:
 
 def task_ids(inputs: Mapping[str, Path]) -> set[str]:
     """The ids of the tasks that a defense with these inputs can train on."""
-    given = read_given(inputs)
+    given = read_given({need: path for need, path in inputs.items() if need != PREFERENCE_MODEL})
     rows = [*(given.answers or ()), *(given.behavior_examples or ())]
     return {row.example.task.id for row in rows} | {example.task.id for example in given.prompts or ()}
 

