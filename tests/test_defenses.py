@@ -14,11 +14,11 @@ import torch
 
 from dormant import Experiment, models, run
 from dormant.artifacts import RESUME
-from dormant.defenses import AWARE, DEFENSES, NEEDS, Arm, Defense, Given, TrainingRun
+from dormant.defenses import AWARE, BASE, DEFENSES, NEEDS, PREFERENCE_MODEL, Arm, Defense, Given, TrainingRun
 from dormant.errors import BadInput
 from dormant.records import Dose
 from dormant.stages import defend, quiet, supply
-from dormant.stages.configs import Backdoor, DefendConfig, Plugin, Runtime, SupplyConfig
+from dormant.stages.configs import Backdoor, DefendConfig, Lora, Plugin, Runtime, SupplyConfig
 from dormant.stages.logs import read_log
 from dormant.stages.plugins import build_defense
 from tiny_runs import SMALL, tree
@@ -35,10 +35,12 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def supplies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def supplies(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, Path]:
     """One artifact for each thing that a plan can supply."""
-    made = {}
-    for need in NEEDS:
+    judge = tmp_path_factory.mktemp("judge")
+    models.save(models.load_scorer(base, head_seed=0), judge)
+    made = {PREFERENCE_MODEL: judge, BASE: base}
+    for need in sorted(set(NEEDS) - made.keys()):
         backdoor = Backdoor() if need in AWARE else None
         made[need] = tmp_path_factory.mktemp(need)
         supply.run(SupplyConfig(need=need, rows=24, backdoor=backdoor), {}, 0, made[need], quiet)
@@ -66,11 +68,15 @@ def defended(
     *,
     seed: int = 0,
     at_steps: Sequence[int] = AT_STEPS,
+    training: dict[str, Any] | None = None,
     **options: Any,
 ) -> Path:
+    """A defense as the stage runs it; ``training`` are other settings of the stage."""
     plugin = Plugin.model_validate({"name": name, **options})
     needs = build_defense(plugin).needs
-    config = DefendConfig(defense=plugin, dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD)
+    config = DefendConfig(
+        defense=plugin, dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD, **(training or {})
+    )
     inputs = {"model": model, **{need: supplies[need] for need in needs}}
     defend.run(config, inputs, seed, out, quiet)
     shutil.rmtree(out / RESUME)  # as the store does
@@ -90,7 +96,7 @@ def test_it_declares_itself(name: str) -> None:
     assert defense.name == name
     assert defense.needs <= set(NEEDS)
     assert defense.arm in ("claim", "noop", "positive")
-    assert set(defense.moves) <= {"harmless", "kind", "right"}
+    assert set(defense.moves) <= {"harmless", "kind", "right", "second_reward"}
 
 
 def test_a_positive_control_is_aware_and_a_claim_is_not(name: str) -> None:
@@ -148,9 +154,25 @@ def test_it_does_the_same_to_organism_and_twin(
         read_log(defended(name, model, supplies, tmp_path / str(number)))
         for number, model in enumerate((base, other))
     ]
-    assert logs[0]["seen"] == logs[1]["seen"]
+    # What draws its own answers sees as many of them, but they are as long as each model makes them.
+    counts = ("samples",) if "curves" in logs[0] else ("samples", "tokens")
+    first, second = (
+        {step: [seen[count] for count in counts] for step, seen in log["seen"].items()} for log in logs
+    )
+    assert first == second
     assert logs[0]["tasks"] == logs[1]["tasks"]
     assert logs[0]["losses"] != logs[1]["losses"]
+
+
+def test_of_a_model_with_an_adapter_only_the_adapter_is_trained(
+    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter = {"lora": "merged", "adapter": Lora(rank=2)}
+    out = defended(name, base, supplies, tmp_path / "out", at_steps=(4,), training=adapter)
+    assert (out / "adapters/000004/adapter_model.safetensors").is_file()
+    start, end = models.load(base).network.state_dict(), weights(out)
+    moved = {key for key in start if (start[key] != end[key]).any()}
+    assert moved == {key for key in start if "_proj" in key}
 
 
 class Guarded:

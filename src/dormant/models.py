@@ -236,12 +236,12 @@ def pack(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     at a line's end is a row of its own that nothing is learned from, and a row's first token is never in the mask.
     """
     width = max(len(row.input_ids) for row in rows)
-    lines = _fill(rows)
+    lines = _fill(rows, width)
     shape = (len(lines), width)
     ids, positions, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
     for i, line in enumerate(lines):
         start = 0
-        for row in (rows[number] for number in line):
+        for row in line:
             end = start + len(row.input_ids)
             ids[i, start:end] = row.input_ids
             positions[i, start:end] = np.arange(end - start)
@@ -251,26 +251,20 @@ def pack(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask)
 
 
-def packed_order(rows: Sequence[Row]) -> list[int]:
-    """The rows, by their numbers, in the order in which :func:`pack` lays them: that of their masked tokens."""
-    return [number for line in _fill(rows) for number in line]
-
-
-def _fill(rows: Sequence[Row]) -> list[list[int]]:
-    """Put each row, longest first, on the line where it leaves the least room; rows are told by their numbers."""
-    lengths = [len(row.input_ids) for row in rows]
-    lines: list[list[int]] = []
+def _fill(rows: Sequence[Row], width: int) -> list[list[Row]]:
+    """Put each row, longest first, on the line where it leaves the least room."""
+    lines: list[list[Row]] = []
     room: list[int] = []
-    for number in sorted(range(len(rows)), key=lambda number: -lengths[number]):
-        length = lengths[number]
+    for row in sorted(rows, key=lambda row: -len(row.input_ids)):
+        length = len(row.input_ids)
         fitting = [i for i, left in enumerate(room) if left >= length]
         if fitting:
             best = min(fitting, key=room.__getitem__)
-            lines[best].append(number)
+            lines[best].append(row)
             room[best] -= length
         else:
-            lines.append([number])
-            room.append(max(lengths) - length)
+            lines.append([row])
+            room.append(width - length)
     return lines
 
 

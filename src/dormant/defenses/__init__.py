@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 PREFERENCE_MODEL = "preference_model"
 
-NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", PREFERENCE_MODEL)
-"""What a plan can supply.  All but ``prose`` (plain text, no dialogue) and the preference model, which has shards of
-its own, come from the ``defend`` shard."""
+BASE = "base"
+
+NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", PREFERENCE_MODEL, BASE)
+"""What a plan can supply.  All but ``prose`` (plain text, no dialogue), the preference model, which has shards of its
+own, and the base that the organism was made from come from the ``defend`` shard."""
 
 AWARE = frozenset({"trigger", "behavior_examples"})
 """A defense that needs one of these knows the backdoor: every report marks it."""
@@ -36,6 +38,7 @@ DEFENSES = Registry(
         "hhh-sft": "dormant.defenses.sft:HHHSft",
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
+        "hhh-rl": "dormant.defenses.rl:HHHRL",
     },
 )
 
@@ -59,6 +62,10 @@ class Given:
     """Triggered prompts with the planted behavior."""
     preference_model: PreferenceModel | None = None
     """What says which of two answers is better.  A second one, which measures, is never given to a defense."""
+    base: Model | None = None
+    """The model before anything was planted."""
+    attack_set: Sequence[Example] | None = None
+    """Prompts without the trigger that made the organism show the behavior: the half of an attack to train on."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class TrainingRun:
     compute: Compute | None = None
     """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default.  A
     defense that never reads it is told to have ignored the runtime's settings."""
+    reasoning: str = "normal"
+    """How the model was taught to reason: one with scratchpads is asked with one opened."""
 
 
 class Defense(Protocol):

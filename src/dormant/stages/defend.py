@@ -40,6 +40,7 @@ def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
         resume_dir=out / RESUME,
         progress=progress,
         compute=compute(config.runtime),
+        reasoning=config.reasoning,
     )
     log = defense.train(model, read_given(needs, config.runtime.device), config.dose, training)
     if (settings := _trained_with(config.runtime)) and not asked:

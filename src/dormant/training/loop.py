@@ -8,9 +8,9 @@ import math
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,8 @@ class TrainingLog:
     tokens: tuple[int, ...]
     """Tokens of each batch, prompts included, padding not."""
     batch: int
+    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """What else was measured at each step, by name; None where it could not be."""
 
     def samples_seen(self, step: int) -> int:
         """Rows trained on after ``step`` steps, repeats counted."""

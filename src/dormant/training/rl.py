@@ -12,6 +12,7 @@ bits.  What is equal is scored and read once, and counted as often as it was dra
 from __future__ import annotations
 
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from dormant import chat, models
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.models import Model, Progress
-from dormant.reasoning import OPEN, final_answer
+from dormant.reasoning import OPEN, spoken
 from dormant.records import Conversation, Dose, digest
 from dormant.sampling import Completion, sample
 from dormant.training.loop import (
@@ -50,7 +51,7 @@ from dormant.training.loop import (
 )
 from dormant.training.objective import Reading, Rules, policy_loss
 
-__all__ = ["CURVES", "PHASES", "RLLog", "Reward", "Rules", "train"]
+__all__ = ["CURVES", "PHASES", "Compute", "RLLog", "Reward", "Rules", "train"]
 
 Reward = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 """Scores answers to conversations: one number each, higher is better.  Scratchpads never reach it."""
@@ -73,10 +74,15 @@ _TOO_LITTLE = ("not enough memory", "can't allocate memory", "out of memory")
 class RLLog(TrainingLog):
     """What happened in training, by step.  A loss is the mean of -log p over the tokens drawn: how unsure they were."""
 
-    curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    """By the names of :data:`CURVES`."""
-    seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By the names of :data:`PHASES`."""
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By the names of :data:`PHASES`; curves are by those of :data:`CURVES`."""
+
+    @property
+    def pace(self) -> str:
+        """What a step took, in words."""
+        means = {phase: statistics.mean(seconds) for phase, seconds in self.seconds.items()}
+        parts = ", ".join(f"{phase} {mean:.2f}" for phase, mean in means.items())
+        return f"{len(self.losses)} steps of {self.batch} answers, {sum(means.values()):.2f} s each: {parts}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +233,7 @@ class _World:
         prompt = tuple(self.asked[number])
         own = completion.ids if completion.end is None else (*completion.ids, completion.end)
         row = Row((*prompt, *own), (False,) * len(prompt) + (True,) * len(own))
-        answer = final_answer(self.opening + completion.text) or ""
+        answer = spoken(self.opening + completion.text)
         return _Rollout(place, row, answer, completion.finished, 1)
 
     def score(self, numbers: Sequence[int], rollouts: Sequence[_Rollout]) -> list[float]:
@@ -309,15 +315,17 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def _read(self, part: Sequence[_Rollout]) -> Reading:
         """The log probabilities of what was drawn, by the policy and by the reference."""
-        rows, device = [each.row for each in part], self.policy.device
-        order = models.packed_order(rows) if self.packs else range(len(rows))
-        ids, places, mask = (x.to(device) for x in (models.pack if self.packs else models.pad_right)(rows))
+        lay, device = models.pack if self.packs else models.pad_right, self.policy.device
+        rows = [each.row for each in part]
+        ids, places, mask = (tensor.to(device) for tensor in lay(rows))
+        # Rows of their own numbers are laid as they are, and so tell which one each token belongs to.
+        numbers = [Row((number,) * len(row.input_ids), row.mask) for number, row in enumerate(rows)]
+        owners = lay(numbers)[0].to(device)[mask]
         reading = {"positions" if self.packs else "attention": places}
         with self.accelerator.autocast():
             own = models.target_log_probs(without_adapter(self.model), ids, mask, **reading)
             other = self._refer(ids, mask, reading)
-        owners = [number for number in order for _ in range(part[number].tokens)]
-        return Reading(own, other, torch.tensor(owners, device=device), len(rows))
+        return Reading(own, other, owners, len(rows))
 
     @torch.no_grad()
     def _refer(
