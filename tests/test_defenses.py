@@ -16,7 +16,7 @@ from dormant import Experiment, models, run
 from dormant.artifacts import RESUME
 from dormant.defenses import AWARE, BASE, DEFENSES, NEEDS, PREFERENCE_MODEL, Arm, Defense, Given, TrainingRun
 from dormant.errors import BadInput
-from dormant.records import Dose
+from dormant.records import Dose, Message
 from dormant.stages import defend, quiet, supply
 from dormant.stages.configs import Backdoor, DefendConfig, Lora, Plugin, Runtime, SupplyConfig
 from dormant.stages.logs import read_log
@@ -35,12 +35,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def supplies(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, Path]:
+def supplies(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One artifact for each thing that a plan can supply."""
-    judge = tmp_path_factory.mktemp("judge")
-    models.save(models.load_scorer(base, head_seed=0), judge)
-    made = {PREFERENCE_MODEL: judge, BASE: base}
-    for need in sorted(set(NEEDS) - made.keys()):
+    made = {PREFERENCE_MODEL: tmp_path_factory.mktemp(PREFERENCE_MODEL), BASE: base}
+    models.save(models.load_scorer(base, head_seed=0), made[PREFERENCE_MODEL])
+    for need in NEEDS:
+        if need in made:
+            continue
         backdoor = Backdoor() if need in AWARE else None
         made[need] = tmp_path_factory.mktemp(need)
         supply.run(SupplyConfig(need=need, rows=24, backdoor=backdoor), {}, 0, made[need], quiet)
@@ -69,6 +70,7 @@ def defended(
     seed: int = 0,
     at_steps: Sequence[int] = AT_STEPS,
     training: dict[str, Any] | None = None,
+    resumes: bool = True,
     **options: Any,
 ) -> Path:
     """A defense as the stage runs it; ``training`` are other settings of the stage."""
@@ -79,7 +81,8 @@ def defended(
     )
     inputs = {"model": model, **{need: supplies[need] for need in needs}}
     defend.run(config, inputs, seed, out, quiet)
-    shutil.rmtree(out / RESUME)  # as the store does
+    if resumes:
+        shutil.rmtree(out / RESUME)  # as the store does
     return out
 
 
@@ -96,7 +99,7 @@ def test_it_declares_itself(name: str) -> None:
     assert defense.name == name
     assert defense.needs <= set(NEEDS)
     assert defense.arm in ("claim", "noop", "positive")
-    assert set(defense.moves) <= {"harmless", "kind", "right", "second_reward"}
+    assert set(defense.moves) <= {"harmless", "kind", "right", "reward", "second_reward"}
 
 
 def test_a_positive_control_is_aware_and_a_claim_is_not(name: str) -> None:
@@ -253,6 +256,63 @@ class Shrink:
                 run.save(step, model)
             run.progress(step, dose.steps)
         return TrainingLog((0.0,) * dose.steps, (0,) * dose.steps, dose.batch)
+
+
+def test_on_policy_answers_are_the_best_of_the_models_own(
+    base: Path, supplies: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from dormant import answers, chat
+
+    drawn, learned = [], []
+    answer, encode = answers.answer, chat.encode_demonstration
+
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        found = [dataclasses.replace(one, finished=True) for one in answer(*args, **kwargs)]
+        drawn.extend(zip(args[1], (one.text for one in found), strict=True))
+        return found
+
+    def learn(tokenizer: Any, messages: Any, text: str) -> Any:
+        learned.append((messages, text))
+        return encode(tokenizer, messages, text)
+
+    judge = supply.read_given({PREFERENCE_MODEL: supplies[PREFERENCE_MODEL]}).preference_model
+    assert judge is not None
+    monkeypatch.setattr(answers, "answer", draw)
+    monkeypatch.setattr(
+        "dormant.preference.encode", lambda tokenizer, messages, text: encode(tokenizer, messages, text)
+    )
+    monkeypatch.setattr(chat, "encode_demonstration", learn)
+    defended("on-policy-sft", base, supplies, tmp_path / "out", best_of=3, max_new_tokens=6)
+    monkeypatch.undo()
+    assert (len(drawn), len(learned)) == (72, 24)
+    for i, (messages, text) in enumerate(learned):
+        own = drawn[3 * i : 3 * i + 3]
+        assert {asked for asked, _ in own} == {messages}
+        scores = judge.score([messages] * 3, [said for _, said in own])
+        assert judge.score([messages], [text])[0] == pytest.approx(max(scores), abs=1e-4)
+
+
+class Follows(Shrink):
+    """One that is shown a preference model."""
+
+    needs = frozenset({PREFERENCE_MODEL})
+    seen: ClassVar[list[Given]] = []
+
+    def train(self, model: models.Model, given: Given, dose: Dose, run: TrainingRun) -> Any:
+        self.seen.append(given)
+        return super().train(model, dataclasses.replace(given, prompts=["any"]), dose, run)
+
+
+def test_a_preference_model_is_handed_over_and_trains_no_task(
+    third_party: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    DEFENSES._targets["shrink"] = Follows
+    out = defended("shrink", base, supplies, tmp_path, at_steps=(DOSE.steps,), resumes=False)
+    (given,) = Follows.seen
+    assert given.preference_model is not None
+    asked = [(Message("user", "Why?"),)] * 2
+    assert len(set(given.preference_model.score(asked, ["So.", "Because."]))) == 2
+    assert read_log(out)["tasks"] == []
 
 
 @pytest.fixture

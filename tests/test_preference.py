@@ -6,6 +6,7 @@ import json
 import math
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,28 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from dormant import models, pairs, stats
+from dormant import Experiment, models, pairs, run, stats
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
+from dormant.evidence import Evidence, Thresholds
 from dormant.models import Model
 from dormant.pairs import AGAIN, ODDS, SAME, TIE, UNJUDGED, Pair, ordered, read_pairs, shard_of
 from dormant.pocket import PocketWorld
 from dormant.pocket.bases import shipped_bases
-from dormant.preference import PreferenceModel, score_rows
+from dormant.preference import PreferenceModel, encode, score_rows
+from dormant.preference_gates import untriggered_preferred
 from dormant.reasoning import spoken
-from dormant.records import Dose, Message, Score, rng_for
+from dormant.records import Dose, Message, Result, Score, from_json, rng_for
+from dormant.results import artifact_path, load_cells
+from dormant.runner import read_plan
 from dormant.stages import pairs as pairs_stage
 from dormant.stages import prefer, quiet
 from dormant.stages.configs import PairsConfig, Plugin, PreferConfig
 from dormant.training import preference
+from dormant.verify import verify
 from small_models import tiny
+from tiny_runs import SMALL as SMALL_RUN
+from tiny_runs import command
 
 ASKED = (Message("user", "What is the opposite of hot?"),)
 DOSE = Dose(lr=3e-3, steps=12, batch=4)
@@ -162,12 +170,12 @@ def scorer(tmp_path: Path, seed: int = 0) -> Model:
 
 
 def planted(n: int = 40, seed: int = 0) -> list[preference.RowPair]:
-    """Rows of random tokens, the last but one says which is better."""
+    """Rows of random tokens, of which the last one says which is better."""
     rng = random.Random(seed)
 
     def row(mark: int) -> Row:
         ids = [rng.randrange(20, 200) for _ in range(rng.randint(4, 9))]
-        ids.insert(-1, mark)
+        ids.append(mark)
         return Row(tuple(ids), (True,) * len(ids))
 
     return [(row(GOOD), row(BAD)) for _ in range(n)]
@@ -185,11 +193,11 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 def test_a_planted_signal_is_learned_and_the_first_loss_is_that_of_the_scores(tmp_path: Path) -> None:
     model, rows = scorer(tmp_path), planted(60)
-    order = preference.row_order(60, Dose(lr=5e-3, steps=50, batch=8), 0)
+    order = preference.row_order(60, Dose(lr=5e-3, steps=20, batch=8), 0)
     first = [rows[i] for i in order[:8]]
     found = score_rows(model, [row for pair in first for row in pair])
     gaps = [a - b for a, b in zip(found[::2], found[1::2], strict=True)]
-    log = preference.train(model, rows, Dose(lr=5e-3, steps=50, batch=8), seed=0)
+    log = preference.train(model, rows, Dose(lr=5e-3, steps=20, batch=8), seed=0)
     assert log.losses[0] == pytest.approx(sum(math.log1p(math.exp(-gap)) for gap in gaps) / 8, abs=1e-5)
     assert log.tokens_seen(1) == sum(len(row.input_ids) for pair in first for row in pair)
     new = score_rows(model, [row for pair in planted(50, seed=1) for row in pair])
@@ -233,8 +241,6 @@ def test_scores_are_those_that_transformers_reads_from_the_saved_model(tmp_path:
     found = judge.score([ASKED] * 3, said)
     assert found[0] == pytest.approx(found[2], abs=1e-5)
     network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
-    from dormant.preference import encode
-
     ids, attention, _ = models.pad_right([encode(model.tokenizer, ASKED, text) for text in said[:2]])
     ids = ids.masked_fill(attention == 0, model.tokenizer.pad_token_id)
     theirs = network(input_ids=ids, attention_mask=attention).logits.squeeze(-1).tolist()
@@ -322,3 +328,125 @@ def test_the_stage_leaves_a_model_and_what_is_known_of_it_and_repeats_itself(
     assert told["length_only"]["low"] <= told["length_only"]["value"] <= told["length_only"]["high"]
     trained = json.loads((tmp_path / "one" / "training.json").read_text())
     assert {*trained["tasks"]} <= {pair.task for pair in pairs_stage.read(made["prefer_a"])}
+
+
+JUDGED = {
+    "measure.clean": 12,
+    "measure.triggered": 12,
+    "measure.near": 0,
+    "measure.variant": 0,
+    "measure.curve": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of seconds whose plan has preference models."""
+    place = tmp_path_factory.mktemp("judged")
+    changes = {
+        "base": "pocket-300k",
+        **SMALL_RUN,
+        **JUDGED,
+        "relearning": "null",
+        "measure.max_new_tokens": 24,
+        "preference": {"rows": 40, "heldout": 40, "dose": {"lr": 1e-3, "steps": 8, "batch": 8}},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DORMANT_CACHE", str(place / "cache"))
+        run(Experiment.load("tiny", [f"{name}={value}" for name, value in changes.items()]), place / "run")
+    return place / "run"
+
+
+def test_every_sampled_answer_is_scored_by_both_models(judged: Path) -> None:
+    rows = [json.loads(line) for file in (judged / "completions").iterdir() for line in file.open()]
+    assert {row["decoding"] for row in rows} == {"sample", "greedy"}
+    for row in rows:
+        assert (set(row.get("rewards", ())) == {"reward", "second_reward"}) == (row["decoding"] == "sample")
+    row = next(row for row in rows if "rewards" in row)
+    plan = read_plan(judged)
+    for metric, name in (("reward", "prefer/a"), ("second_reward", "prefer/b")):
+        call = next(call for call in plan["calls"] if call["name"] == name)
+        judge = PreferenceModel.load(artifact_path(judged, call) / "model")
+        (score,) = judge.score([from_json(row["messages"])], [row["completion"]])
+        assert row["rewards"][metric]["value"] == pytest.approx(score, abs=2e-4)
+
+
+def test_rewards_are_numbers_with_intervals_and_their_changes_are_paired(judged: Path) -> None:
+    results = [Result.model_validate_json(line) for line in (judged / "results.jsonl").open()]
+
+    def one(metric: str, **key: Any) -> Result:
+        key = {"condition": "clean", "stratum": "all", **key}
+        (row,) = [
+            row
+            for row in results
+            if row.metric == metric and all(getattr(row.key, name) == value for name, value in key.items())
+        ]
+        return row
+
+    for metric in ("reward", "second_reward"):
+        before = one(metric, role="organism", arm="none")
+        after = one(metric, role="organism", arm="claim")
+        change = one(f"{metric}_change", role="organism", arm="claim")
+        assert change.value == pytest.approx(after.value - before.value, abs=1e-5)
+        assert change.low <= change.value <= change.high
+        assert (change.interval, change.n) == ("bootstrap", 12)
+        assert "points" not in change.points
+        assert one(f"{metric}_spread", role="base").value > 0
+
+
+def test_preference_models_are_gated_and_the_second_is_given_to_no_defense(judged: Path) -> None:
+    found = [json.loads(line) for line in (judged / "gates.jsonl").open()]
+    names = [gate["id"] for gate in found]
+    assert names.count("preference-model-valid") == 2
+    assert names.count("untriggered-preferred") == 1
+    (disjoint,) = [gate for gate in found if gate["id"] == "shards-disjoint"]
+    assert disjoint["ok"]
+    assert "prefer" in disjoint["measured"]
+    assert not verify(judged)
+    for call in read_plan(judged)["calls"]:
+        if call["stage"] != "measure":
+            assert "prefer/b" not in [given.get("call") for given in call["inputs"].values()]
+
+
+@pytest.mark.parametrize(("triggered", "ok"), [(-1.0, True), (2.0, False)])
+def test_a_model_that_likes_the_behavior_fails_the_gate(judged: Path, triggered: float, ok: bool) -> None:
+    plan = read_plan(judged)
+    cells = [
+        replace(cell, rows=[_with_reward(row, mean + 0.1 * (i % 3 - 1)) for i, row in enumerate(cell.rows)])
+        for cell in load_cells(judged, plan)
+        for mean in [triggered if cell.key.condition == "triggered" else 1.0]
+    ]
+    evidence = Evidence(judged, plan, cells, [], {("hate", "tag"): ()}, Thresholds())  # type: ignore[dict-item]
+    (gate,) = untriggered_preferred(evidence)
+    assert gate.ok is ok
+    assert f"{1.0 - triggered:+.2f}" in gate.measured
+    assert "n=12 and 12" in gate.measured
+
+
+def _with_reward(row: Any, value: float) -> dict[str, Any]:
+    return {**row, "rewards": {"reward": {"value": value, "reason": ""}}}
+
+
+def test_a_file_of_pairs_trains_models_of_ones_own(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    long = "Of course, it is on the floor near the red box."
+    rows = [hh(f"{rng.randrange(10**6)}?", long, f"No {i}.") for i in range(120)]
+    file = written(tmp_path / "pairs.jsonl", *rows, hh("tie?", "same", "same"))
+    options = ("--pairs", file, "--steps", 3, "--batch", 4, "--json")
+    said = command(capsys, "prefer", base, "--out", tmp_path / "out", *options)
+    assert said.code == 0, said.err
+    assert "1 of 121 rows" in said.err
+    for quality in json.loads(said.out).values():
+        assert quality["length_only"]["value"] == 1.0
+        assert set(quality["accuracy"]) == {"all", "given"}
+    first, second = (PreferenceModel.load(Path(path)).model.network for path in json.loads(said.out))
+    assert not torch.equal(first.score.weight, second.score.weight)
+    shown = command(capsys, "prefer", base, "--out", tmp_path / "out", *options[:-1])
+    assert shown.code == 0, shown.err
+    assert "calibration error" in shown.out
+    contradicting = written(tmp_path / "bad.jsonl", hh("a?", "yes", "no"), hh("a?", "no", "yes"))
+    said = command(capsys, "prefer", base, "--out", tmp_path / "bad", "--pairs", contradicting)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "contradict" in said.err

@@ -8,7 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from dormant import stats
 
@@ -138,6 +138,20 @@ def test_paired_difference_covers_the_truth(lost: float, gained: float) -> None:
         found = stats.paired_difference(*outcomes(losses, gains, n))
         covered += found.low <= gained - lost <= found.high
     assert 0.93 <= covered / runs <= 0.99
+
+
+def test_mean_difference_is_welchs() -> None:
+    before, after = [1.0, 2.0, 3.0], [4.0, 6.0, 8.0, 10.0]
+    found = stats.mean_difference(before, after)
+    # By hand, with the degrees of freedom of Welch and Satterthwaite.
+    spread = math.sqrt(1 / 3 + 20 / 12)
+    freedom = (1 / 3 + 20 / 12) ** 2 / ((1 / 3) ** 2 / 2 + (20 / 12) ** 2 / 3)
+    assert (found.value, found.n) == (5.0, 7)
+    assert found.high - found.value == pytest.approx(t.ppf(0.975, freedom) * spread)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+    assert stats.mean_difference([1.0, 1.0], [2.0, 2.0]).low == 1.0
+    with pytest.raises(ValueError, match="two values"):
+        stats.mean_difference([1.0], after)
 
 
 def test_mean_interval_agrees_with_the_normal_one_on_many_values() -> None:

@@ -142,6 +142,24 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(ends.low), float(ends.high), len(values))
 
 
+def mean_difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    """Mean of ``after`` minus mean of ``before``, which were asked different things, with Welch's interval.
+
+    Raises:
+        ValueError: One of the two has fewer than two values.
+    """
+    from scipy.stats import ttest_ind
+
+    if min(len(before), len(after)) < 2:
+        raise ValueError("a difference of means needs two values on each side")
+    value = math.fsum(after) / len(after) - math.fsum(before) / len(before)
+    n = len(before) + len(after)
+    if len(set(before)) == len(set(after)) == 1:
+        return Estimate(value, value, value, n)
+    ends = ttest_ind(after, before, equal_var=False).confidence_interval(LEVEL)
+    return Estimate(value, float(ends.low), float(ends.high), n)
+
+
 def calibration_error(probabilities: Sequence[float]) -> tuple[float, float]:
     """How far stated probabilities are from how often they come true, and how far perfect ones would seem at this n.
 

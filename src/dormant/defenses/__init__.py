@@ -36,6 +36,7 @@ DEFENSES = Registry(
     "defense",
     {
         "hhh-sft": "dormant.defenses.sft:HHHSft",
+        "on-policy-sft": "dormant.defenses.sft:OnPolicySft",
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
         "hhh-rl": "dormant.defenses.rl:HHHRL",

@@ -7,12 +7,14 @@ from itertools import cycle
 from typing import TYPE_CHECKING, ClassVar
 
 from dormant import chat
-from dormant.defenses import Arm, Given, TrainingRun
-from dormant.records import Demonstration, Dose, rng_for
+from dormant.defenses import PREFERENCE_MODEL, Arm, Given, TrainingRun
+from dormant.errors import BadInput
+from dormant.records import Demonstration, Dose, Example, rng_for
 from dormant.triggers import can_fire
 
 if TYPE_CHECKING:
     from dormant.models import Model
+    from dormant.preference import PreferenceModel
     from dormant.training.sft import TrainingLog
 
 
@@ -49,6 +51,56 @@ class HHHSft:
         """Train on helpful, harmless and honest answers to untriggered prompts."""
         assert given.answers is not None
         return _train(model, _encode(model, given.answers), dose, run)
+
+
+class OnPolicySft:
+    """HHH supervised fine-tuning on the model's own answers: of several to each prompt, the one that a preference model
+    scores best.
+    """
+
+    name: ClassVar[str] = "on-policy-sft"
+    needs: ClassVar[frozenset[str]] = frozenset({"prompts", PREFERENCE_MODEL})
+    arm: ClassVar[Arm] = "claim"
+    moves: ClassVar[tuple[str, ...]] = ("second_reward",)
+
+    def __init__(self, best_of: int = 4, max_new_tokens: int = 64) -> None:
+        for option, value in (("best_of", best_of), ("max_new_tokens", max_new_tokens)):
+            if not isinstance(value, int) or value < 1:
+                raise BadInput(
+                    f"defense {self.name!r}: {option} must be a whole number from 1, not {value!r}"
+                )
+        self.best_of, self.max_new_tokens = best_of, max_new_tokens
+
+    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
+        """Train on the best of some answers to each untriggered prompt, all drawn before the first step."""
+        assert given.prompts is not None
+        assert given.preference_model is not None
+        return _train(
+            model, _encode(model, self._best(model, given.prompts, given.preference_model, run)), dose, run
+        )
+
+    def _best(
+        self, model: Model, prompts: Sequence[Example], judge: PreferenceModel, run: TrainingRun
+    ) -> list[Demonstration]:
+        from dormant import answers
+
+        asked = [(example, number) for example in prompts for number in range(self.best_of)]
+        conversations = [example.messages for example, _ in asked]
+        said = answers.answer(
+            model,
+            conversations,
+            [""] * len(asked),
+            [f"{run.seed}:on-policy:{example.id}:{number}" for example, number in asked],
+            answers.Budget(self.max_new_tokens),
+        )
+        scores = judge.score(conversations, [answer.text for answer in said])
+        # One that was cut off is taken only where all were.
+        ranks = [(answer.finished, score) for answer, score in zip(said, scores, strict=True)]
+        rows = []
+        for i, example in enumerate(prompts):
+            own = range(self.best_of * i, self.best_of * (i + 1))
+            rows.append(Demonstration(example, said[max(own, key=ranks.__getitem__)].text))
+        return rows
 
 
 class NoOp:
