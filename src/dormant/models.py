@@ -80,10 +80,7 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
         BadInput: anything is missing, truncated, pickled, quantized, needs code of its own or does not fit together,
             or the network is of a kind that keeps no keys and values.
     """
-    if Path(path).is_dir():
-        _check_directory(Path(path))
-    elif not _looks_like_hub_name(str(path)):
-        raise BadInput(f"no model directory at {path}")
+    _check_place(path)
     tokenizer = _load_tokenizer(path, chat)
     network = _load_network(path, device, dtype)
     if len(tokenizer) > network.get_input_embeddings().num_embeddings:
@@ -99,16 +96,12 @@ def load_scorer(
 ) -> Model:
     """Load a network that gives a text one number, with its tokenizer: a sequence classifier of one label.
 
-    With ``head_seed``, ``path`` is a language model, whose head over the vocabulary is left out and whose new one is
-    drawn from that seed; else the head is the checkpoint's own.
+    With ``head_seed``, ``path`` is a language model, and its head one that is drawn from that seed.
 
     Raises:
         BadInput: as :func:`load`, or transformers has no such classifier of the model's architecture.
     """
-    if Path(path).is_dir():
-        _check_directory(Path(path))
-    elif not _looks_like_hub_name(str(path)):
-        raise BadInput(f"no model directory at {path}")
+    _check_place(path)
     tokenizer = _load_tokenizer(path, chat)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # It would say at length that the head is new.
@@ -375,8 +368,13 @@ def _looks_like_hub_name(path: str) -> bool:
     return path.count("/") == 1 and not path.startswith((".", "/", "~")) and " " not in path
 
 
-def _check_directory(directory: Path) -> None:
+def _check_place(path: str | Path) -> None:
     """Say what is wrong with a model directory before transformers says it at length."""
+    directory = Path(path)
+    if not directory.is_dir():
+        if _looks_like_hub_name(str(path)):
+            return
+        raise BadInput(f"no model directory at {path}")
     if not (directory / "config.json").is_file():
         raise BadInput(f"{directory} has no config.json: not a model directory")
     if not any((directory / name).is_file() for name in _TOKENIZER_FILES):

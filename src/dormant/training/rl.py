@@ -149,9 +149,7 @@ def train(
     """
     _check(dose, rules, reference, at_steps)
     opening = OPEN if scratchpad else ""
-    asked = [chat.encode_prompt(model.tokenizer, prompt, opening) for prompt in prompts]
-    limit = rules.max_new_tokens + (rules.scratchpad_tokens if scratchpad else 0)
-    chat.check_fits(max(map(len, asked), default=0), model.context, new_tokens=limit)
+    asked, limit = _asked(model, prompts, opening, rules)
     steps_of_prompts = dose.model_copy(update={"batch": dose.batch // rules.group})
     order = row_order(len(prompts), steps_of_prompts, seed)
     compute = replace(compute, device=compute.device or str(model.device), compile=False)
@@ -159,9 +157,8 @@ def train(
     with silence(), lent(model, compute), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
         every = resume_every if resume_dir is not None else None
-        arguments = arguments_of(
-            TrainingArguments, directory, steps_of_prompts, optimization, compute, seed, resume_every=every
-        )
+        how = (directory, steps_of_prompts, optimization, compute, seed)
+        arguments = arguments_of(TrainingArguments, *how, resume_every=every)
         if arguments.world_size > 1:
             raise BadInput("reinforcement learning trains in one process: set runtime.processes to 1")
         plan = plan_of(steps_of_prompts, order, seed, optimization, compute, arguments)
@@ -184,6 +181,16 @@ def _check(dose: Dose, rules: Rules, reference: Model | None, at_steps: Sequence
     late = [step for step in at_steps if step > dose.steps]
     if late:
         raise ValueError(f"step {late[0]} is asked for, but training ends at step {dose.steps}")
+
+
+def _asked(
+    model: Model, prompts: Sequence[Conversation], opening: str, rules: Rules
+) -> tuple[list[list[int]], int]:
+    """The prompts as tokens, and how many more may follow each."""
+    asked = [chat.encode_prompt(model.tokenizer, prompt, opening) for prompt in prompts]
+    limit = rules.max_new_tokens + (rules.scratchpad_tokens if opening else 0)
+    chat.check_fits(max(map(len, asked), default=0), model.context, new_tokens=limit)
+    return asked, limit
 
 
 def _log(steps: Steps, dose: Dose) -> RLLog:
