@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,8 +50,8 @@ def defended(place: Path, reasoning: str = "normal", **options: Any) -> tuple[rl
     judge: Any = Judge()
     defense: HHHRL = build_defense(Plugin(name="hhh-rl", max_new_tokens=4, **options))  # type: ignore[assignment]
     given = Given(prompts=examples(8), preference_model=judge, base=tiny(seed=1))
-    run = TrainingRun(0, (2,), lambda step, model: None, place / RESUME, quiet, reasoning=reasoning)
-    return defense.train(tiny(), given, DOSE, run), judge
+    run = TrainingRun(0, (2,), lambda step, model: None, place / RESUME, quiet)
+    return defense.train(replace(tiny(), reasoning=reasoning), given, DOSE, run), judge
 
 
 def test_what_it_is_kept_near_is_the_start_the_base_or_nothing(

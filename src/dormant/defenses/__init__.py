@@ -83,8 +83,6 @@ class TrainingRun:
     compute: Compute | None = None
     """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default.  A
     defense that never reads it is told to have ignored the runtime's settings."""
-    reasoning: str = "normal"
-    """How the model was taught to reason: one with scratchpads is asked with one opened."""
 
 
 class Defense(Protocol):

@@ -108,7 +108,7 @@ class HHHRL:
                 settings.at_once,
             ),
             reference=reference,
-            scratchpad=run.reasoning == "scratchpad",
+            scratchpad=model.reasoning == "scratchpad",
             at_steps=run.at_steps,
             save=run.save,
             resume_dir=run.resume_dir,

@@ -156,16 +156,14 @@ def train(
     world = _World(prompts, asked, reward, reference, opening, limit, seed, rules)
     with silence(), lent(model, compute), tempfile.TemporaryDirectory() as scratch:
         directory = resume_dir or Path(scratch)
+        how = (steps_of_prompts, optimization, compute, seed)
         every = resume_every if resume_dir is not None else None
-        how = (directory, steps_of_prompts, optimization, compute, seed)
-        arguments = arguments_of(TrainingArguments, *how, resume_every=every)
-        if arguments.world_size > 1:
-            raise BadInput("reinforcement learning trains in one process: set runtime.processes to 1")
+        arguments = arguments_of(TrainingArguments, directory, *how, resume_every=every)
+        _check_alone(arguments)
         plan = plan_of(steps_of_prompts, order, seed, optimization, compute, arguments)
         steps = Steps(digest([plan, asdict(rules), scratchpad]), at_steps, progress)
         trainer = _Trainer(model, order, world, arguments, steps, save)
-        with trainer.minding_memory():
-            trainer.go_on(newest_checkpoint(directory, steps.plan))
+        trainer.go_on(newest_checkpoint(directory, steps.plan))
     return _log(steps, dose)
 
 
@@ -181,6 +179,11 @@ def _check(dose: Dose, rules: Rules, reference: Model | None, at_steps: Sequence
     late = [step for step in at_steps if step > dose.steps]
     if late:
         raise ValueError(f"step {late[0]} is asked for, but training ends at step {dose.steps}")
+
+
+def _check_alone(arguments: TrainingArguments) -> None:
+    if arguments.world_size > 1:
+        raise BadInput("reinforcement learning trains in one process: set runtime.processes to 1")
 
 
 def _asked(
@@ -284,7 +287,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         if checkpoint is not None:
             self.steps.losses += losses_until(checkpoint)
             self.steps.notes += notes_until(checkpoint)
-        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with self._minding_memory():
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Draw, score, and gather the gradients of one step."""
@@ -372,7 +376,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         return time.perf_counter()
 
     @contextmanager
-    def minding_memory(self) -> Iterator[None]:
+    def _minding_memory(self) -> Iterator[None]:
         """Say what to lower where there is no memory left, which torch says at length and in errors of many kinds."""
         try:
             yield
