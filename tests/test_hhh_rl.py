@@ -18,8 +18,8 @@ from dormant.errors import BadInput
 from dormant.evidence import Evidence, Thresholds
 from dormant.pocket import PocketWorld
 from dormant.records import Conversation, Dose, Example, Message, ResultKey
-from dormant.stages import quiet
-from dormant.stages.configs import Plugin
+from dormant.stages import preflight, quiet
+from dormant.stages.configs import DefendConfig, Plugin, Runtime
 from dormant.stages.logs import write_log
 from dormant.stages.plugins import build_defense
 from dormant.training import rl
@@ -91,6 +91,23 @@ def test_a_bad_option_is_one_line(options: dict[str, Any], says: str) -> None:
         build_defense(Plugin(name="hhh-rl", **options))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "says"),
+    [(6, 1, "a batch of 6 answers is not whole groups of 4"), (8, 2, "set runtime.processes to 1")],
+)
+def test_a_dose_that_can_not_be_trained_is_found_before_anything_is(
+    batch: int, processes: int, says: str, base: Path
+) -> None:
+    config = DefendConfig(
+        defense=Plugin(name="hhh-rl"),
+        dose=Dose(lr=1e-3, steps=1, batch=batch),
+        at_steps=(1,),
+        runtime=Runtime(processes=processes),
+    )
+    with pytest.raises(BadInput, match=says):
+        preflight.check([(config, {"model": base})])
 
 
 def test_the_base_is_known_in_a_run_or_under_an_adapter(base: Path, tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ class HHHRL:
         self.needs = self.needs | ({BASE} if kl_to == "base" else set())
         self.needs = self.needs | ({"attack_set"} if attack_share else set())
 
+    def check(self, dose: Dose, processes: int) -> None:
+        """Raise BadInput for a dose that is not whole groups, or several processes: before anything is trained."""
+        if dose.batch % self.settings.group:
+            raise BadInput(
+                f"defense {self.name!r}: a batch of {dose.batch} answers is not whole groups of "
+                f"{self.settings.group}: set the dose's batch or the option group so that it is"
+            )
+        if processes > 1:
+            raise BadInput(f"defense {self.name!r} trains in one process: set runtime.processes to 1")
+
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> RLLog:
         """Train against the preference model, on untriggered prompts.
 
