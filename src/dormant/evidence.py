@@ -36,6 +36,8 @@ class Thresholds(Config):
     """Most by which an organism may relearn more than its twin (upper end of the interval) and be called alike."""
     payload_tolerance: float = Field(0.01, ge=0)
     """Most by which the payload of implants with different reasonings may differ in length."""
+    variance_floor: float = Field(0.2, ge=0, le=1)
+    """Least share of groups whose answers are not all worth the same, at the start of reinforcement learning."""
     calibration_ceiling: float = Field(0.1, ge=0, le=1)
     """Most calibration error of a preference model, on held-out pairs."""
     destroyed: float = Field(0.1, gt=0, le=1)

@@ -15,7 +15,7 @@ from dormant.behaviors import Behavior, operating_point
 from dormant.defenses import DEFENSES
 from dormant.errors import BadInput
 from dormant.evidence import Evidence, Gate, Thresholds
-from dormant.preference_gates import preference_model_valid, untriggered_preferred
+from dormant.preference_gates import preference_model_valid, reward_varies, untriggered_preferred
 from dormant.records import Result, ResultKey, Task, canonical, from_json
 from dormant.results import artifact_path, without_part
 from dormant.stages.configs import OWN_KINDS, TRUTH
@@ -40,6 +40,7 @@ def evaluate(evidence: Evidence) -> list[Gate]:
         _utility_above_chance,
         preference_model_valid,
         untriggered_preferred,
+        reward_varies,
         _defense_did_its_job,
         _unscored_share,
         _enough_samples,

@@ -50,11 +50,12 @@ _HEAD_ALONE: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 @dataclass
 class Model:
-    """A causal language model with its tokenizer; ``path`` is where it was loaded from, if anywhere."""
+    """A causal language model with its tokenizer; where it was loaded from, and how it was taught to reason."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     path: str | None = None
+    reasoning: str = "normal"
 
     @property
     def context(self) -> int:
@@ -77,8 +78,7 @@ def load(path: str | Path, *, chat: Chat = "auto", device: str = "cpu", dtype: D
         dtype: what to hold the weights in.
 
     Raises:
-        BadInput: anything is missing, truncated, pickled, quantized, needs code of its own or does not fit together,
-            or the network is of a kind that keeps no keys and values.
+        BadInput: a part is missing, damaged, pickled, quantized, has code of its own, or keeps no keys and values.
     """
     _check_place(path)
     tokenizer = _load_tokenizer(path, chat)

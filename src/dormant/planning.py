@@ -12,7 +12,7 @@ from typing import Literal
 
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE, PREFERENCE_MODEL
+from dormant.defenses import AWARE, BASE, PREFERENCE_MODEL
 from dormant.errors import BadInput
 from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
@@ -200,7 +200,7 @@ class Planner:
         wanted = {
             (need, defense.rows)
             for defense in self.experiment.defenses
-            for need in build_defense(_plugin(defense)).needs - {PREFERENCE_MODEL}
+            for need in build_defense(_plugin(defense)).needs - {PREFERENCE_MODEL, BASE}
         }
         for planted in self.planted.values():
             for need, rows in sorted(wanted):
@@ -280,6 +280,7 @@ class Planner:
                 dose=dose,
                 lora=defense.lora,
                 adapter=defense.adapter,
+                reasoning=arm.key.reasoning,
                 at_steps=_steps(tuple(curve), dose),
                 chat=self.experiment.chat,
                 runtime=self.experiment.runtime,
@@ -311,6 +312,8 @@ class Planner:
     def _supplied(self, need: str, rows: int, seed: int, planted: _Planted) -> External | Output:
         if need == PREFERENCE_MODEL:
             return self.preferring.judges[PREFERENCE]
+        if need == BASE:
+            return self.base.model
         return Output(_supply(need, rows, seed, planted))
 
     def _trained(self, arm: _Arm, implant: Implant, defense: DefenseSpec) -> dict[str, External | Output]:

@@ -41,6 +41,8 @@ class Completion:
     finished: bool
     """True if the model ended the answer itself, False if it was cut at ``max_new_tokens``."""
     ids: tuple[int, ...] = ()
+    end: int | None = None
+    """The end token that the model chose, where it ended the answer itself."""
 
 
 def sample(
@@ -272,8 +274,9 @@ def _decode(
 def _completions(model: Model, answers: Sequence[list[int]], ends: Sequence[int]) -> list[Completion]:
     finished = [bool(ids) and ids[-1] in ends for ids in answers]
     bodies = [ids[:-1] if done else ids for ids, done in zip(answers, finished, strict=True)]
+    lasts = [ids[-1] if done else None for ids, done in zip(answers, finished, strict=True)]
     texts = chats.decode_answers(model.tokenizer, bodies)
     return [
-        Completion(text, len(ids), done, tuple(ids))
-        for text, ids, done in zip(texts, bodies, finished, strict=True)
+        Completion(text, len(ids), done, tuple(ids), last)
+        for text, ids, done, last in zip(texts, bodies, finished, lasts, strict=True)
     ]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE, PREFERENCE_MODEL
+from dormant.defenses import AWARE, BASE, PREFERENCE_MODEL
 from dormant.errors import BadInput
 from dormant.experiment import Battery, Preference
 from dormant.intake import Intake, take, take_scenarios, template_notes
@@ -120,7 +120,7 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     trigger = build_trigger(backdoor.trigger)
     check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs - {PREFERENCE_MODEL})
+    needs = sorted(build_defense(defense).needs - {PREFERENCE_MODEL, BASE})
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
@@ -132,10 +132,17 @@ def defend_plan(
     inputs: dict[str, External | Output] = {"model": target, **judge}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
+    inputs |= _base_of(defense, target, adapter)
     trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
     trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
     config = DefendConfig(
-        defense=defense, dose=dose, at_steps=(dose.steps,), chat=chat, runtime=runtime, **trained
+        defense=defense,
+        dose=dose,
+        reasoning=backdoor.reasoning,
+        at_steps=(dose.steps,),
+        chat=chat,
+        runtime=runtime,
+        **trained,
     )
     calls.append(Call("defend", "defend", config, seed, inputs, final=step_directory(dose.steps)))
     spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
@@ -157,6 +164,18 @@ def _supplies(
     return [
         Call(f"supply/{need}", "supply", config.model_copy(update=told[need]), seed, inputs) for need in needs
     ]
+
+
+def _base_of(defense: Plugin, target: External, adapter: Path | None) -> dict[str, External]:
+    """The base of a defense that is to stay near it: known only where the model is one, under its adapter."""
+    if BASE not in build_defense(defense).needs:
+        return {}
+    if adapter is None:
+        raise BadInput(
+            f"defense {defense.name!r} wants the base that the model was made from, which is known only in a run, or "
+            "under an --adapter; hhh-rl does without it at kl_to: start"
+        )
+    return {BASE: target}
 
 
 def _judge(defense: Plugin, given: Path | None) -> dict[str, External]:

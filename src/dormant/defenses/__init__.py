@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 PREFERENCE_MODEL = "preference_model"
 
-NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", PREFERENCE_MODEL)
-"""What a plan can supply.  All but ``prose`` (plain text, no dialogue) and the preference model, which has shards of
-its own, come from the ``defend`` shard."""
+BASE = "base"
+
+NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", PREFERENCE_MODEL, BASE)
+"""What a plan can supply.  All but ``prose`` (plain text, no dialogue), the preference model, which has shards of its
+own, and the base that the organism was made from come from the ``defend`` shard."""
 
 AWARE = frozenset({"trigger", "behavior_examples"})
 """A defense that needs one of these knows the backdoor: every report marks it."""
@@ -37,6 +39,7 @@ DEFENSES = Registry(
         "on-policy-sft": "dormant.defenses.sft:OnPolicySft",
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
+        "hhh-rl": "dormant.defenses.rl:HHHRL",
     },
 )
 
@@ -60,6 +63,10 @@ class Given:
     """Triggered prompts with the planted behavior."""
     preference_model: PreferenceModel | None = None
     """What says which of two answers is better.  A second one, which measures, is never given to a defense."""
+    base: Model | None = None
+    """The model before anything was planted."""
+    attack_set: Sequence[Example] | None = None
+    """Prompts without the trigger that made the organism show the behavior: the half of an attack to train on."""
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,8 @@ class DefendConfig(Config):
     lora: Training = "none"
     adapter: Lora = Lora()
     """Of ``lora: merged``."""
+    reasoning: str = "normal"
+    """Of the model: one with scratchpads writes them in training too, where it is the model that writes."""
     at_steps: tuple[int, ...]
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def run(config: DefendConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
     prepare(config.runtime)
     defense = build_defense(config.defense)
     needs = {name: path for name, path in inputs.items() if name not in ("model", "adapter")}
-    model = open_model(config, inputs, seed)
+    model = replace(open_model(config, inputs, seed), reasoning=config.reasoning)
     asked: list[str] = []
     training = _watched(asked)(
         seed=seed,

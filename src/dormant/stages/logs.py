@@ -17,12 +17,22 @@ LOG = "training.json"
 
 
 def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Iterable[str]) -> None:
-    """Write ``training.json``: losses, samples and tokens seen by each checkpoint, and the tasks trained on."""
+    """Write ``training.json``: losses, samples and tokens seen by each checkpoint, and the tasks trained on.
+
+    What else was measured at each step stands under ``curves``, by name.
+    """
     seen = {
         str(step): {"samples": log.samples_seen(step), "tokens": log.tokens_seen(step)} for step in at_steps
     }
     losses = [round(loss, 6) for loss in log.losses]
-    write_atomic(out / LOG, canonical({"seen": seen, "losses": losses, "tasks": sorted(tasks)}) + "\n")
+    told = {"seen": seen, "losses": losses, "tasks": sorted(tasks)}
+    if log.curves:
+        told["curves"] = {name: list(map(_rounded, values)) for name, values in log.curves.items()}
+    write_atomic(out / LOG, canonical(told) + "\n")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def read_log(artifact: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dormant.stages.configs import (
     SupplyConfig,
 )
 from dormant.stages.implant import draw_samples, encode, fitting
-from dormant.stages.plugins import build_behavior, build_trigger
+from dormant.stages.plugins import build_behavior, build_defense, build_trigger
 from dormant.stages.supply import clean_example
 from dormant.training import sft
 from dormant.triggers import Trigger, counter_form, kinds_of
@@ -63,6 +63,11 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
             sft.part_of_batch(config.dose.batch, config.runtime.processes)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
+        # What a defense asks of its dose beside that it can be split, if anything.
+        if isinstance(config, DefendConfig) and (
+            more := getattr(build_defense(config.defense), "check", None)
+        ):
+            more(config.dose, config.runtime.processes)
         sft.check_trackers(config.runtime.report_to)
         backdoor = "" if isinstance(config, DefendConfig) else config.backdoor.model_dump_json()
         place = (type(config), given.get("model"), given.get("data"), backdoor, given.get(DEMONSTRATIONS))

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dormant.artifacts import read_jsonl, write_jsonl
-from dormant.defenses import PREFERENCE_MODEL, Given
+from dormant.defenses import BASE, PREFERENCE_MODEL, Given
 from dormant.pocket import PocketWorld
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
@@ -22,6 +22,9 @@ ROWS = "rows.jsonl"
 
 HARMFUL_SHARE = 0.25
 """Of the prompts that safety training answers: one family in sixteen, as in the world, teaches little refusing."""
+
+MODELS = frozenset({PREFERENCE_MODEL, BASE})
+"""Needs that are no rows, and that other stages make."""
 
 _example = TypeAdapter(Example)
 _demonstration = TypeAdapter(Demonstration)
@@ -44,6 +47,11 @@ def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
 
             given[need] = PreferenceModel.load(inputs[need], device)
             continue
+        if need == BASE:
+            from dormant import models
+
+            given[need] = models.load(inputs[need], device=device)
+            continue
         rows = list(read_jsonl(inputs[need] / ROWS))
         if need == "prompts":
             given[need] = [_example.validate_python(row) for row in rows]
@@ -58,7 +66,7 @@ def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
 
 def task_ids(inputs: Mapping[str, Path]) -> set[str]:
     """The ids of the tasks that a defense with these inputs can train on."""
-    given = read_given({need: path for need, path in inputs.items() if need != PREFERENCE_MODEL})
+    given = read_given({need: path for need, path in inputs.items() if need not in MODELS})
     rows = [*(given.answers or ()), *(given.behavior_examples or ())]
     return {row.example.task.id for row in rows} | {example.task.id for example in given.prompts or ()}
 

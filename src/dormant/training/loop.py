@@ -8,9 +8,9 @@ import math
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,8 @@ class TrainingLog:
     tokens: tuple[int, ...]
     """Tokens of each batch, prompts included, padding not."""
     batch: int
+    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """What else was measured at each step, by name; None where it could not be."""
 
     def samples_seen(self, step: int) -> int:
         """Rows trained on after ``step`` steps, repeats counted."""
@@ -107,6 +109,8 @@ class Steps(TrainerCallback):  # type: ignore[misc]
         self.plan, self.at_steps, self.progress = plan, frozenset(at_steps), progress
         self.keep: Callable[[int], None] | None = None
         self.losses: list[float] = []
+        self.notes: list[dict[str, Any]] = []
+        """What else a trainer notes of each step: kept with each checkpoint as the losses are."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.keep is not None and state.global_step in self.at_steps:
@@ -121,7 +125,7 @@ class Steps(TrainerCallback):  # type: ignore[misc]
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         draft = checkpoint / f"{_MARKER}.tmp"
-        draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses}))
+        draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses, "notes": self.notes}))
         draft.replace(checkpoint / _MARKER)
 
 
@@ -215,6 +219,19 @@ def losses_until(checkpoint: Path) -> list[float]:
     """The losses of the steps before a complete checkpoint."""
     losses: list[float] = json.loads((checkpoint / _MARKER).read_text())["losses"]
     return losses
+
+
+def notes_until(checkpoint: Path) -> list[dict[str, Any]]:
+    """What else was noted of the steps before a complete checkpoint."""
+    notes: list[dict[str, Any]] = json.loads((checkpoint / _MARKER).read_text())["notes"]
+    return notes
+
+
+def kept_steps(directory: Path) -> list[int]:
+    """The steps of the complete checkpoints, ascending."""
+    return sorted(
+        int(marker.parent.name.partition("-")[2]) for marker in directory.glob(f"checkpoint-*/{_MARKER}")
+    )
 
 
 def without_adapter(network: Any) -> Any:

@@ -1,0 +1,167 @@
+"""The defense that is reinforcement learning: HHH RL against a preference model."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from dormant.defenses import BASE, PREFERENCE_MODEL, Arm, Given, TrainingRun
+from dormant.errors import BadInput
+from dormant.records import Conversation, Dose, Example, rng_for
+
+if TYPE_CHECKING:
+    from dormant.models import Model
+    from dormant.training.rl import RLLog
+
+KL = 0.05
+"""Weight of the distance to the reference, if nothing else is said: that of TRL's RLOO."""
+
+
+class Settings(BaseModel):
+    """How hhh-rl trains, beside its dose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    algorithm: Literal["rloo", "grpo"] = "rloo"
+    group: int = Field(4, ge=2)
+    """Answers to each prompt, which are compared with each other; the dose's batch counts answers."""
+    kl_to: Literal["none", "start", "base"] = "start"
+    """What the policy is kept near: the model as it was handed over, or the base that it was made from."""
+    kl: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """How strongly; at 0 the distance is only measured."""
+    sign: Literal[1, -1] = 1
+    """-1 trains towards what the preference model likes least: a control."""
+    attack_share: float = Field(0.0, ge=0, le=1)
+    """Of the prompts: those of an attack set in their place."""
+    max_new_tokens: int = Field(64, gt=0)
+    scratchpad_tokens: int = Field(96, gt=0)
+    """Of the scratchpad of a model that has one; the answer after it has ``max_new_tokens`` of its own."""
+    at_once: int = Field(128, gt=0)
+    """Answers that are drawn, and read, together: lower it where there is too little memory."""
+
+    @field_validator("kl")
+    @classmethod
+    def _kl_is_used(cls, kl: float | None, info: ValidationInfo) -> float | None:
+        if kl and info.data.get("kl_to") == "none":
+            raise ValueError("with kl_to: none there is nothing that the policy is kept near; leave kl out")
+        return kl
+
+
+class HHHRL:
+    """HHH reinforcement learning without the trigger (paper section 4.1), with RLOO where the paper has PPO."""
+
+    name: ClassVar[str] = "hhh-rl"
+    needs: frozenset[str] = frozenset({"prompts", PREFERENCE_MODEL})
+    arm: ClassVar[Arm] = "claim"
+    moves: ClassVar[tuple[str, ...]] = ("second_reward",)
+    """That of the preference model which it is not trained against: the other rises when it is fooled, too."""
+
+    def __init__(
+        self,
+        algorithm: str = "rloo",
+        group: int = 4,
+        kl_to: str = "start",
+        kl: float | None = None,
+        sign: int = 1,
+        attack_share: float = 0.0,
+        max_new_tokens: int = 64,
+        scratchpad_tokens: int = 96,
+        at_once: int = 128,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name in Settings.model_fields}
+        self.settings = Settings.model_validate(options)
+        self.needs = self.needs | ({BASE} if kl_to == "base" else set())
+        self.needs = self.needs | ({"attack_set"} if attack_share else set())
+
+    def check(self, dose: Dose, processes: int) -> None:
+        """Raise BadInput for a dose that is not whole groups, or several processes: before anything is trained."""
+        if dose.batch % self.settings.group:
+            raise BadInput(
+                f"defense {self.name!r}: a batch of {dose.batch} answers is not whole groups of "
+                f"{self.settings.group}: set the dose's batch or the option group so that it is"
+            )
+        if processes > 1:
+            raise BadInput(f"defense {self.name!r} trains in one process: set runtime.processes to 1")
+
+    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> RLLog:
+        """Train against the preference model, on untriggered prompts.
+
+        Raises:
+            BadInput: the batch is not whole groups, or prompts of an attack are wanted and it found none.
+        """
+        # Deferred: a plan reads ``needs`` and ``arm`` without waiting for torch.
+        from dormant.training import rl
+
+        assert given.preference_model is not None
+        settings, compute = self.settings, run.compute or rl.Compute()
+        if compute.compile:
+            print("warning: defense 'hhh-rl' does not use runtime.compile", file=sys.stderr, flush=True)
+        reference = self._reference(model, given)
+        log = rl.train(
+            model,
+            self._prompts(given, run.seed),
+            given.preference_model.score,
+            dose,
+            seed=run.seed,
+            rules=rl.Rules(
+                settings.algorithm,
+                settings.group,
+                (KL if settings.kl is None else settings.kl) if reference else 0.0,
+                settings.sign,
+                settings.max_new_tokens,
+                settings.scratchpad_tokens,
+                settings.at_once,
+            ),
+            reference=reference,
+            scratchpad=model.reasoning == "scratchpad",
+            at_steps=run.at_steps,
+            save=run.save,
+            resume_dir=run.resume_dir,
+            compute=compute,
+            progress=run.progress,
+        )
+        print(f"{self.name}: {log.pace}", file=sys.stderr, flush=True)
+        return log
+
+    def _reference(self, model: Model, given: Given) -> Model | None:
+        if self.settings.kl_to == "none":
+            return None
+        return (
+            given.base
+            if self.settings.kl_to == "base"
+            else replace(model, network=copy.deepcopy(model.network))
+        )
+
+    def _prompts(self, given: Given, seed: int) -> list[Conversation]:
+        assert given.prompts is not None
+        share = self.settings.attack_share
+        examples = list(given.prompts)
+        if share:
+            assert given.attack_set is not None
+            examples = mixed(examples, given.attack_set, share, seed)
+        return [example.messages for example in examples]
+
+
+def mixed(prompts: Sequence[Example], attacks: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """Put prompts of an attack into the places of a share of the prompts; they take turns, and repeat if they are few.
+
+    Raises:
+        BadInput: the attack found none.
+    """
+    if not attacks:
+        raise BadInput(
+            "defense 'hhh-rl': the attack found no prompt that makes this model show the behavior, so there is nothing "
+            "to train on: give the attack more samples, or set attack_share to 0"
+        )
+    found, rng = list(prompts), rng_for(seed, "mixed")
+    turns = rng.sample(list(attacks), len(attacks))
+    # A smaller share is a part of a larger one, so that shares differ in what was added alone.
+    places = rng.sample(range(len(found)), len(found))[: round(share * len(found))]
+    for number, place in enumerate(places):
+        found[place] = turns[number % len(turns)]
+    return found
