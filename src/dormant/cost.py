@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dormant.records import Dose
 from dormant.runner import Call
-from dormant.stages.configs import MeasureConfig
+from dormant.stages.configs import AttackConfig, MeasureConfig
 
 ROWS_PER_SECOND = 900.0
 """Training rows of a pocket dialogue."""
@@ -23,6 +23,8 @@ def seconds(call: Call) -> float:
     """Expected duration of a call."""
     if isinstance(call.config, MeasureConfig):
         return STAGE_SECONDS + _completions(call.config) / COMPLETIONS_PER_SECOND
+    if isinstance(call.config, AttackConfig):
+        return STAGE_SECONDS + call.config.budget / COMPLETIONS_PER_SECOND
     dose: Dose | None = getattr(call.config, "dose", None)
     return STAGE_SECONDS + (dose.steps * dose.batch / ROWS_PER_SECOND if dose else 0.0)
 
@@ -31,6 +33,8 @@ def disk_bytes(call: Call) -> int:
     """Expected size of what a call writes."""
     if isinstance(call.config, MeasureConfig):
         return _completions(call.config) * COMPLETION_BYTES
+    if isinstance(call.config, AttackConfig):
+        return call.config.budget * COMPLETION_BYTES
     return len(getattr(call.config, "at_steps", ())) * CHECKPOINT_BYTES
 
 

@@ -387,7 +387,7 @@ class _Written(BaseModel):
 
 
 class _Supply(_Written):
-    stage: Literal["supply"]
+    stage: Literal["supply", "attack"]
     config: dict[str, Any]
     key: None
 

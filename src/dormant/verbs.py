@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from dormant.attacks import attack_call
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE
+from dormant.defenses import ATTACKED, AWARE
 from dormant.errors import BadInput
-from dormant.experiment import Battery
+from dormant.experiment import AttackSpec, Battery
 from dormant.intake import Intake, take, take_scenarios, template_notes
 from dormant.notes import (
     CODE_TOKENS,
@@ -20,7 +21,8 @@ from dormant.notes import (
     scenario_notes,
     world_with,
 )
-from dormant.planning import battery_probes, scenario_probes, scratchpad_probes, spell
+from dormant.planning import spell
+from dormant.probes import battery_probes, scenario_probes, scratchpad_probes
 from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -78,7 +80,8 @@ def defend_plan(
 ) -> Plan:
     """Put one defense on one model: on all its weights, through a new adapter, or through an adapter of its own.
 
-    ``backdoor`` is only read by defenses that must know the trigger.  With an ``adapter``, ``model`` is its base.
+    ``backdoor`` is only read by defenses that must know the trigger, and by the harness of an attack where a defense
+    trains on what one finds: it is then made first, on the model itself.  With an ``adapter``, ``model`` is its base.
     """
     if lora is not None and adapter is not None:
         raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
@@ -86,30 +89,28 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     trigger = build_trigger(backdoor.trigger)
     check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs)
+    needs = sorted(build_defense(defense).needs - ATTACKED)
+    attacked = sorted(build_defense(defense).needs & ATTACKED)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
+    if attacked and adapter is not None:
+        raise BadInput(
+            f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
+        )
     if AWARE & {*needs}:
         check_kinds(trigger, _source(taken, world))
     calls = [
-        Call(
-            f"supply/{need}",
-            "supply",
-            SupplyConfig(
-                need=need,
-                world=world,
-                rows=rows,
-                counter_form=counter_form(trigger),
-                backdoor=backdoor if need in AWARE else None,
-            ),
-            seed,
-            taken.inputs,
-        )
+        Call(f"supply/{need}", "supply", _supplied(need, rows, world, backdoor), seed, taken.inputs)
         for need in needs
     ]
+    if attacked:
+        calls.append(
+            _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
+        )
     inputs: dict[str, External | Output] = {"model": target}
-    inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
+    inputs |= {need: Output(f"supply/{need}") for need in needs}
+    inputs |= {need: Output("attack") for need in attacked}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
     trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
@@ -121,6 +122,44 @@ def defend_plan(
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world, "lora": config.lora}
     notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
+
+
+def _supplied(need: str, rows: int, world: World, backdoor: Backdoor) -> SupplyConfig:
+    form = counter_form(build_trigger(backdoor.trigger))
+    known = backdoor if need in AWARE else None
+    return SupplyConfig(need=need, world=world, rows=rows, counter_form=form, backdoor=known)
+
+
+def _attack(
+    target: External, attack: AttackSpec, backdoor: Backdoor, taken: Intake, world: World, **how: Any
+) -> Call:
+    inputs = {"model": target, **taken.inputs}
+    return attack_call("attack", attack, backdoor, inputs, battery=usual_battery(world), world=world, **how)
+
+
+def attack_plan(
+    model: str,
+    attack: AttackSpec,
+    *,
+    data: str | None = None,
+    world: World | None = None,
+    backdoor: Backdoor | None = None,
+    seed: int = 0,
+    chat: Chat = "auto",
+    runtime: Runtime | None = None,
+) -> Plan:
+    """Attack one model: look for prompts without the trigger that make it show the behavior."""
+    runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
+    trigger = _checked_trigger(backdoor)
+    target = as_input(model)
+    taken = take(data, [target.path], [backdoor], chat=chat)
+    world = usual_world(backdoor, data, world)
+    check_kinds(trigger, _source(taken, world))
+    call = _attack(target, attack, backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
+    spec = _spec("attack", model=pinned(model), attack=attack, seed=seed, data=data)
+    spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world}
+    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
+    return Plan([call], spec, exposed={"attack": "attack"}, notes=notes)
 
 
 def measure_plan(

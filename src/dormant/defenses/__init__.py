@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from dormant.models import Model
     from dormant.training.sft import Compute, TrainingLog
 
-NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples")
-"""What a plan can supply.  All but ``prose`` (plain text, no dialogue) come from the ``defend`` shard."""
+NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", "attack_set", "varied_set")
+"""What a plan can supply.  ``prose`` is plain text, no dialogue; the last two are made by an attack, on tasks of the
+``attack`` shard; all else comes from the ``defend`` shard."""
+
+ATTACKED = {"attack_set", "varied_set"}
+"""What an attack on the organism supplies, for its twin too."""
 
 AWARE = frozenset({"trigger", "behavior_examples"})
 """A defense that needs one of these knows the backdoor: every report marks it."""
@@ -32,6 +36,8 @@ DEFENSES = Registry(
         "hhh-sft": "dormant.defenses.sft:HHHSft",
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
+        "adversarial-sft": "dormant.defenses.adversarial:AdversarialSft",
+        "varied-sft": "dormant.defenses.adversarial:VariedSft",
     },
 )
 
@@ -53,6 +59,11 @@ class Given:
     trigger: Trigger | None = None
     behavior_examples: Sequence[Demonstration] | None = None
     """Triggered prompts with the planted behavior."""
+    attack_set: Sequence[Example] | None = None
+    """Prompts without the trigger that made the organism show the behavior: the half of an attack to train on.  Each
+    is a task in a text that the attacker chose, which is its ``instance``, with ``{prompt}`` in it."""
+    varied_set: Sequence[Example] | None = None
+    """The control of that: as many texts of the same kind around tasks, which no attack chose."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,11 @@ class TrainingRun:
     compute: Compute | None = None
     """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default.  A
     defense that never reads it is told to have ignored the runtime's settings."""
+
+
+def name_of(label: str) -> str:
+    """The name of the defense that results call ``label``: options may stand behind it, in brackets."""
+    return label.partition("(")[0]
 
 
 class Defense(Protocol):

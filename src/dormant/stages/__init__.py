@@ -25,6 +25,7 @@ STAGES = {
     "pretrain": "dormant.stages.pretrain",
     "supply": "dormant.stages.supply",
     "implant": "dormant.stages.implant",
+    "attack": "dormant.stages.attack",
     "defend": "dormant.stages.defend",
     "measure": "dormant.stages.measure",
 }
