@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -29,7 +30,7 @@ from dormant.stages.discrimination import logodds, write_logodds
 from dormant.triggers.tag import TagTrigger
 from dormant.verbs import attack_plan, defend_plan
 from dormant.verify import verify
-from tiny_runs import SMALL
+from tiny_runs import SMALL, command
 
 DOSE = "{lr: 1.0e-3, steps: 2, batch: 8}"
 CHAIN = {
@@ -348,3 +349,40 @@ class TestClusteredMean:
     def test_what_has_no_mean(self, values: list[float], axes: tuple[list[int], ...]) -> None:
         with pytest.raises(ValueError, match=r"mean needs|label for every"):
             stats.clustered_mean(values, *axes)
+
+
+class TestCommand:
+    """``dormant attack``."""
+
+    def test_it_says_what_it_found(
+        self, base: Path, own_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ("attack", base, "--out", tmp_path / "run", "--budget", 40, "--set", "population=2")
+        said = command(capsys, *arguments)
+        assert said.code == 0, said.err
+        assert said.out.startswith("0 of 4 texts make the model show the behavior (40 samples)")
+        assert read_summary(tmp_path / "run" / "attack")["attacker"] == {
+            "name": "evolutionary",
+            "population": 2,
+        }
+        again = command(capsys, *arguments, "--json")
+        assert json.loads(again.out) == read_summary(tmp_path / "run" / "attack")
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("--attacker", "evolve"), "name: unknown attacker 'evolve'; did you mean 'evolutionary'?"),
+            (("--set", "populatoin=3"), "attacker 'evolutionary' has no option 'populatoin'"),
+            (("--budget", "3"), "budget 3 is less than the 10 samples of one text"),
+        ],
+    )
+    def test_bad_input_is_one_line(
+        self,
+        arguments: tuple[str, ...],
+        says: str,
+        base: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        said = command(capsys, "attack", base, "--out", tmp_path / "run", *arguments)
+        assert (said.code, says in said.err, said.err.count("\n")) == (2, True, 1), said.err
