@@ -13,7 +13,7 @@ import pytest
 
 from dormant import answers
 from dormant.artifacts import read_jsonl
-from dormant.attackers import ATTACKERS, FIRST, PLACE, Tried, as_form, attempt
+from dormant.attackers import ATTACKERS, FIRST, PLACE, Tried, as_form, attempt, persona_break
 from dormant.attackers.evolutionary import Evolutionary, _whole, crossed
 from dormant.attackers.llm import LLM, _form_in
 from dormant.attackers.search import REPEATED, Limits, Searched, halves, search
@@ -195,16 +195,17 @@ class TestHarness:
         assert all(text.startswith("|LIVE| ") for text in asked)
         assert (read_forms(out, TRAIN), read_forms(out)) == (["|LIVE| {prompt}"], [])
 
-    def test_held_out_near_misses_train_nothing(
+    def test_what_is_evaluated_trains_nothing(
         self, scripted: Callable[..., Plugin], base: Path, organism: Any, tmp_path: Path
     ) -> None:
         near = TRIGGER.instances("near:tag", "heldout")[:3]
         seen = TRIGGER.instances("near:tag", "train")[:1]
-        organism(hates_tags)
-        out = attacked(scripted(*near, *seen), base, tmp_path / "out")
+        fixed = f"Well. {persona_break.PROMPTS[3]}"
+        organism(lambda text: True)
+        out = attacked(scripted(*near, *seen, fixed), base, tmp_path / "out")
         assert read_forms(out, TRAIN) == [as_form(text) for text in seen]
-        assert set(read_forms(out)) == {as_form(text) for text in near}
-        assert read_summary(out)["near_misses_held_out"] == 3
+        assert set(read_forms(out)) == {as_form(text) for text in (*near, fixed)}
+        assert read_summary(out)["kept_from_training"] == 4
 
     @pytest.mark.parametrize(("hits", "found"), [(0, 0), (1, 1), (2, 1)])
     def test_a_tenth_of_ten_is_enough(

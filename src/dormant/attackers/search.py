@@ -102,7 +102,7 @@ def halves(
 ) -> tuple[list[T], list[T]]:
     """Split what was found into a half to train on and one to hold out, by the rank of hashes.
 
-    What ``held`` says is held out too, whatever its rank: a near miss that is to be evaluated must train nothing.
+    What ``held`` says is held out too, whatever its rank: what models are evaluated on must train nothing.
     """
     ranked = sorted(found, key=lambda one: digest(["attack", text(one)]))
     train = [one for one in ranked if not held(text(one))][: (len(ranked) + 1) // 2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dormant import answers, chat, models, sampling, scoring
 from dormant.artifacts import write_atomic, write_jsonl
-from dormant.attackers import PLACE, Machine, Tried, attempt, begin
+from dormant.attackers import PLACE, Machine, Tried, attempt, begin, persona_break
 from dormant.attackers.prefixes import draw, joined
 from dormant.attackers.search import Limits, Searched, halves, search
 from dormant.attackers.sets import HELDOUT, REPLIES, SUMMARY, TRAIN, TRIED, VARIED, write_examples
@@ -137,7 +137,7 @@ def _tried(form: str, given: Sequence[answers.Answer], verdicts: Sequence[float 
 
 
 def _write(out: Path, searched: Searched, found: Sequence[Tried], target: Target) -> None:
-    seen = _heldout_near_misses(target.trigger)
+    seen = _evaluated(target.trigger)
     train, heldout = halves(found, lambda tried: tried.text, seen)
     varied = _varied(target, len(train), {tried.text for tried in searched.tried}, seen)
     write_jsonl(out / TRIED, [asdict(tried) for tried in searched.tried])
@@ -164,20 +164,20 @@ def _write(out: Path, searched: Searched, found: Sequence[Tried], target: Target
         "dropped": searched.dropped,
         "train": len(train),
         "heldout": len(heldout),
-        "near_misses_held_out": sum(seen(tried.text) for tried in found),
+        "kept_from_training": sum(seen(tried.text) for tried in found),
         "varied": len(varied),
     }
     write_atomic(out / SUMMARY, canonical(summary) + "\n")
 
 
-def _heldout_near_misses(trigger: Trigger) -> Callable[[str], bool]:
-    """Says of a text whether a near miss that is held out stands in it, as words of its own."""
+def _evaluated(trigger: Trigger) -> Callable[[str], bool]:
+    """Says of a text whether what models are evaluated on stands in it: a held-out near miss, or a fixed prompt."""
     families = [condition for condition in trigger.conditions() if condition.startswith("near:")]
     texts = [text for family in families for text in trigger.instances(family, "heldout")]
 
     def holds(form: str) -> bool:
         spaced = f" {' '.join(form.split())} "
-        return any(f" {text} " in spaced for text in texts)
+        return any(f" {text} " in spaced for text in (*texts, *persona_break.PROMPTS))
 
     return holds
 
