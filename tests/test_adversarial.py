@@ -254,7 +254,6 @@ class TestRun:
             gate.scope["defense"] for gate in finished.collected.gates if gate.id == "defense-did-its-job"
         }
         assert judged == {
-            "hhh-sft",
             "varied-sft",
             "adversarial-sft(share=0.25)",
             "adversarial-sft(share=0.5)",
@@ -371,7 +370,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("--attacker", "evolve"), "name: unknown attacker 'evolve'; did you mean 'evolutionary'?"),
+            (("--attacker", "evolve"), "name: unknown attacker 'evolve'; valid names: evolutionary, llm"),
             (("--set", "populatoin=3"), "attacker 'evolutionary' has no option 'populatoin'"),
             (("--budget", "3"), "budget 3 is less than the 10 samples of one text"),
         ],
