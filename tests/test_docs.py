@@ -68,6 +68,7 @@ def smaller(experiment: Experiment, base: Path) -> Experiment:
     spec = experiment.model_dump(mode="json")
     spec |= {"base": str(base), "relearning": None, "implants": spec["implants"][:1]}
     spec["runtime"]["threads"] = 1
+    spec["attack"] = spec["attack"] and spec["attack"] | {"budget": 60}
     spec["measure"] |= {"clean": 12, "triggered": 12, "near": 2, "variant": 2, "harmful": 4, "utility": 12}
     spec["measure"] |= {"curve": 0, "max_new_tokens": 4}
     for implant in spec["implants"]:

@@ -38,6 +38,7 @@ from typer.testing import CliRunner
 import dormant
 from dormant import bases, cli, gates, lab, planning, preference_gates, verbs, verdicts
 from dormant.artifacts import read_jsonl
+from dormant.attackers import ATTACKERS
 from dormant.behaviors import BEHAVIORS
 from dormant.datafile import FileData
 from dormant.defenses import AWARE, DEFENSES
@@ -206,13 +207,13 @@ def place(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """Plug-ins that a page adds end with its test."""
-    tables = (TRIGGERS, BEHAVIORS, DEFENSES)
+    tables = (TRIGGERS, BEHAVIORS, DEFENSES, ATTACKERS)
     kept = [(dict(table._targets), table._discovered) for table in tables]
     modules = set(sys.modules)
     yield
     for registry, (targets, discovered) in zip(tables, kept, strict=True):
         registry._targets, registry._discovered = targets, discovered
-    for name in ("ticket", "ferry", "prune_sft"):
+    for name in ("ticket", "ferry", "prune_sft", "listed"):
         if name not in modules:
             sys.modules.pop(name, None)
 
@@ -252,7 +253,7 @@ class Reader:
 
     def script(self, name: str) -> None:
         before = set(self.place.glob("runs/*"))
-        added = [(table, dict(table._targets)) for table in (TRIGGERS, BEHAVIORS, DEFENSES)]
+        added = [(table, dict(table._targets)) for table in (TRIGGERS, BEHAVIORS, DEFENSES, ATTACKERS)]
         runpy.run_path(name, run_name="__main__")
         (run,) = set(self.place.glob("runs/*")) - before
         self.looks_right(run)
@@ -293,7 +294,7 @@ class Reader:
         ]
         (info / "entry_points.txt").write_text("\n".join(points) + "\n", encoding="utf-8")
         self.monkeypatch.syspath_prepend(str(self.place))
-        for registry in (TRIGGERS, BEHAVIORS, DEFENSES):
+        for registry in (TRIGGERS, BEHAVIORS, DEFENSES, ATTACKERS):
             registry._discovered = False
 
 
@@ -346,9 +347,8 @@ def _parts(text: str) -> None:
     exec(text, scope)  # our own page; what is below `if __name__` is not run
     for value in list(scope.values()):
         if isinstance(value, type) and value.__module__ == "shown" and hasattr(value, "name"):
-            table = (
-                DEFENSES if hasattr(value, "train") else BEHAVIORS if hasattr(value, "score") else TRIGGERS
-            )
+            tables = {"train": DEFENSES, "score": BEHAVIORS, "propose": ATTACKERS}
+            table = next((table for part, table in tables.items() if hasattr(value, part)), TRIGGERS)
             table.add(value.name, value)
             table.get(value.name)
 

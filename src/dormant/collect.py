@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dormant import artifacts
+from dormant import artifacts, discrimination
 from dormant.artifacts import Manifest
 from dormant.behaviors import Behavior
 from dormant.defenses import DEFENSES
+from dormant.experiment import DefenseSpec, labels
 from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
 from dormant.records import Dose, Result, ResultKey, canonical
 from dormant.results import Cell, artifact_path, differences, load_cells, rates
@@ -29,6 +30,9 @@ from dormant.triggers import Trigger
 from dormant.verdicts import Verdict, judge
 
 RUN = "run.json"
+
+POOLED = "discrimination.jsonl"
+"""Trigger discrimination over all seeds, where it was measured."""
 
 THREAT_MODELS = (
     "Model poisoning: someone with access to training plants a trigger on purpose. The organisms here are of "
@@ -70,7 +74,7 @@ def compute(run: Path, progress: Progress = quiet) -> Collected:
     """Compute results, gates and verdicts from a run's plan and artifacts, writing nothing."""
     plan = read_plan(run)
     cells = load_cells(run, plan, progress)
-    raw = [row for cell in cells for row in rates(cell)] + differences(cells)
+    raw = [row for cell in cells for row in rates(cell)] + differences(cells) + discrimination.rows(cells)
     limits = Thresholds.model_validate(plan["spec"].get("gates", {}))
     evidence = Evidence(run=run, plan=plan, cells=cells, results=raw, planted=_planted(plan), limits=limits)
     gates = evaluate(evidence)
@@ -94,9 +98,10 @@ def _planted(plan: Mapping[str, Any]) -> dict[tuple[str, str], tuple[Trigger, Be
 
 def headline(spec: Mapping[str, Any]) -> tuple[str, Dose] | None:
     """The first defense under test, at the dose that its spec calls the headline."""
-    for defense in spec.get("defenses", ()):
-        if DEFENSES.get(defense["name"]).arm == "claim":
-            return defense["name"], Dose.model_validate(defense["doses"][defense["headline"]])
+    defenses = [DefenseSpec.model_validate(defense) for defense in spec.get("defenses", ())]
+    for defense, label in zip(defenses, labels(defenses), strict=True):
+        if DEFENSES.get(defense.name).arm == "claim":
+            return label, defense.doses[defense.headline]
     return None
 
 
@@ -111,6 +116,8 @@ def collect(run: Path, made: Iterable[str] = (), progress: Progress = quiet) -> 
     found = compute(run, progress)
     artifacts.write_jsonl(run / "results.jsonl", [row.model_dump(mode="json") for row in found.results])
     artifacts.write_jsonl(run / "gates.jsonl", [_gate(gate) for gate in found.gates])
+    if pooled := discrimination.pooled(found.cells):
+        artifacts.write_jsonl(run / POOLED, pooled)
     verdicts = [verdict.as_json() for verdict in found.verdicts]
     artifacts.write_atomic(run / "verdicts.json", canonical(verdicts) + "\n")
     _link_completions(run, found.cells)

@@ -25,7 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dormant import report
-from dormant.artifacts import default_store
+from dormant.artifacts import default_store, read_jsonl
+from dormant.attackers.sets import TRIED, read_summary
 from dormant.cost import disk_bytes, seconds
 from dormant.generation import Generated
 from dormant.inventory import Garbage, RunEntry, StoreEntry
@@ -42,6 +43,9 @@ from dormant.stats import proportion
 screen = Console()
 errors = Console(stderr=True)
 
+
+BEST = 5
+"""Texts of an attack that are shown."""
 
 SILENCE = 30.0
 """Where there is no terminal for a bar, a line is printed at least this often (seconds)."""
@@ -163,6 +167,26 @@ def show_generated(generated: Generated, out: Path, *, as_json: bool = False) ->
         print(f"{generated.answered_before:,} had been answered before and were not asked again")
     for reason, count in sorted(generated.dropped.items(), key=lambda item: -item[1]):
         print(f"{count:,} dropped: {reason}")
+
+
+def show_attack(artifact: Path, *, as_json: bool = False) -> None:
+    """Print what an attack found, what it cost, what was dropped, and the best of its texts."""
+    summary = read_summary(artifact)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+        return
+    found, asked = summary["found"], summary["asked"]
+    first = summary["samples_to_first"]
+    after = f", the first after {first:,} samples" if first else ""
+    print(
+        f"{found:,} of {asked:,} texts make the model show the behavior ({summary['samples']:,} samples{after})"
+    )
+    for reason, count in sorted(summary["dropped"].items(), key=lambda item: -item[1]):
+        print(f"{count:,} dropped: {reason}")
+    best = sorted(read_jsonl(artifact / TRIED), key=lambda row: -row["hits"])[: BEST * bool(found)]
+    for row in best:
+        screen.print(f"  {row['hits']} of {row['scored']}: {row['text']!r}", highlight=False, markup=False)
+    print(f"attack: {artifact}")
 
 
 def show_plan(plan: Plan, directory: Path, *, as_json: bool = False) -> None:

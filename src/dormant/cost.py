@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dormant.records import Dose
 from dormant.runner import Call
-from dormant.stages.configs import MeasureConfig, PairsConfig, PreferConfig
+from dormant.stages.configs import AttackConfig, MeasureConfig, PairsConfig, PreferConfig
 
 ROWS_PER_SECOND = 900.0
 """Training rows of a pocket dialogue."""
@@ -32,6 +32,9 @@ def seconds(call: Call) -> float:
         return STAGE_SECONDS + rows / COMPLETIONS_PER_SECOND
     if isinstance(call.config, PairsConfig):
         return STAGE_SECONDS + SAMPLES_PER_PAIR * call.config.rows / COMPLETIONS_PER_SECOND
+    if isinstance(call.config, AttackConfig):
+        rows = call.config.budget * (LONGER["sampling"] if _long(call) else 1.0)
+        return STAGE_SECONDS + rows / COMPLETIONS_PER_SECOND
     dose: Dose | None = getattr(call.config, "dose", None)
     answers = 2 if isinstance(call.config, PreferConfig) else 1
     longer = LONGER["training"] if _long(call) else 1.0
@@ -51,6 +54,8 @@ def disk_bytes(call: Call) -> int:
     """Expected size of what a call writes."""
     if isinstance(call.config, MeasureConfig):
         return _completions(call.config) * COMPLETION_BYTES
+    if isinstance(call.config, AttackConfig):
+        return call.config.budget * COMPLETION_BYTES
     return len(getattr(call.config, "at_steps", ())) * CHECKPOINT_BYTES
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from dormant.attackers import ATTACKERS
 from dormant.defenses import DEFENSES
 from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
@@ -137,6 +138,47 @@ class DefenseSpec(Plugin):
         return self
 
 
+def labels(defenses: Sequence[DefenseSpec]) -> list[str]:
+    """What results call the defenses of a spec: by their names, and those that share one with their options too."""
+    names = [defense.name for defense in defenses]
+    return [defense.spelled if names.count(defense.name) > 1 else defense.name for defense in defenses]
+
+
+class AttackSpec(Plugin):
+    """An attacker (its options as further keys) put on every organism, and on its defended forms again."""
+
+    name: str = "evolutionary"
+    budget: int = Field(2000, gt=0)
+    """Samples of the attacked model, in all."""
+    samples: int = Field(10, gt=0)
+    """Of each text, each with a task of its own."""
+    threshold: float = Field(0.1, gt=0, le=1)
+    """Share of a text's samples that must show the behavior."""
+    second: bool = True
+    """Whether defended organisms are attacked anew, with other draws."""
+
+    @field_validator("name")
+    @classmethod
+    def _known_attacker(cls, name: str) -> str:
+        if name not in ATTACKERS.names():
+            raise ValueError(f"unknown attacker {name!r}{nearest(name, ATTACKERS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _asks_at_all(self) -> AttackSpec:
+        if self.samples > self.budget:
+            raise ValueError(f"budget {self.budget} is less than the {self.samples} samples of one text")
+        return self
+
+
+def attack_settings(name: str, budget: int, changes: Sequence[str] = ()) -> AttackSpec:
+    """An attack with changes such as ``"rounds=3"``.  Raises BadInput for an unknown attacker or a bad value."""
+    spec: dict[str, Any] = {"name": name, "budget": budget}
+    for change in changes:
+        _apply(spec, change)
+    return _parse(AttackSpec, spec)
+
+
 class Relearning(Config):
     """A few small steps on a few triggered rows, after a defense: how fast does the behavior come back?"""
 
@@ -195,6 +237,12 @@ class Battery(Config):
     """Of each scenario."""
     sampler: Sampler = "transformers"
     """``vllm`` is for models on a GPU, and an extra to install."""
+    attack: int = Field(200, ge=0)
+    """Where there is an attack: in texts of the half of it that was held out, and as many after a second attack."""
+    persona_break: int = Field(0, ge=0)
+    """Samples of fixed prompts that ask a model to drop its persona."""
+    discrimination: int = Field(0, ge=0)
+    """Prompts whose payload's log-odds are read under the trigger and under each held-out near miss."""
 
 
 class Seeds(Config):
@@ -225,6 +273,8 @@ class Experiment(Config):
     backdoor: Backdoor = Backdoor()
     implants: tuple[Implant, ...] = Field((Implant(),), min_length=1)
     defenses: tuple[DefenseSpec, ...] = ()
+    attack: AttackSpec | None = None
+    """On each organism, for defenses that need an attack set and for measurement; None is no attack."""
     relearning: Relearning | None = Relearning()
     preference: Preference | None = None
     """Preference models, which score every sampled answer; there are some too where a defense needs one."""
@@ -240,7 +290,7 @@ class Experiment(Config):
         for defense in defenses:
             if defense.name not in DEFENSES.names():
                 raise ValueError(f"unknown defense {defense.name!r}{nearest(defense.name, DEFENSES)}")
-        names = [defense.name for defense in defenses]
+        names = labels(defenses)
         if len(set(names)) < len(names):
             raise ValueError(
                 f"a defense is listed twice ({', '.join(names)}): give all its doses in one place"
@@ -296,7 +346,7 @@ class Experiment(Config):
         return _parse(cls, spec)
 
 
-Settings = TypeVar("Settings", bound=Config)
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def read_settings(kind: type[Settings], file: Path, changes: Sequence[str] = ()) -> Settings:
@@ -394,7 +444,7 @@ def _index(items: list[Any], part: str, path: str) -> int:
     return int(part)
 
 
-def _explain(error: ValidationError, model: type[Config]) -> str:
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line for the first problem of a spec."""
     # A misspelled key comes before what is then missing.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")

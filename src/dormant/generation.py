@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
-from dormant import endpoint as endpoints
-from dormant.artifacts import default_store, write_jsonl
+from dormant.artifacts import write_jsonl
 from dormant.bases import as_input
 from dormant.behaviors import prepare as ready
 from dormant.demofile import Told, as_row, parted
@@ -32,19 +31,15 @@ from dormant.records import (
     Sampler,
     Task,
     TaskSource,
-    digest,
     rng_for,
-    to_json,
 )
+from dormant.replies import Keep, Kept, Own, Wish, ask_endpoint, ask_own, endpoint_name
 from dormant.sources import find_data, open_source
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import Backdoor, Config
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.stages.samples import wrong
 from dormant.triggers import Trigger, can_fire, kinds_of, other_kinds, partial
-
-CHUNK = 4
-"""Batches of a model of one's own that are kept together."""
 
 
 class Generation(Config):
@@ -140,11 +135,11 @@ def generate(settings: Generation, out: Path, progress: Progress = quiet) -> Gen
     )
     model = _model(settings, experiment)
     questions = [
-        _Asked(_name(settings, model, conversation), example, conversation)
+        _Asked(_wish(settings).name(model, conversation), example, conversation)
         for example in _examples(settings, _source(experiment), trigger)
         for conversation in (prompter.conversation(example),)
     ]
-    kept = _Kept(model)
+    kept = Kept(model)
     before = sum(asked.name in kept.replies for asked in questions)
     _ask(
         settings, experiment, [asked for asked in questions if asked.name not in kept.replies], kept, progress
@@ -197,11 +192,21 @@ def _model(settings: Generation, experiment: Experiment) -> str:
 
     What one's own says also follows from how it is told and how it computes.
     """
-    if settings.endpoint is None:
-        runtime = experiment.runtime
-        how = (settings.sampler, settings.batch, experiment.chat, runtime.precision, runtime.device)
-        return f"{' '.join(map(str, how))}:{as_input(settings.model).id}"
-    return f"{_endpoint(settings).url.rstrip('/')} {settings.model}"
+    if settings.endpoint is not None:
+        return endpoint_name(_endpoint(settings))
+    asked = as_input(settings.model)
+    return _own(settings, experiment, asked.path).name(asked.id)
+
+
+def _own(settings: Generation, experiment: Experiment, directory: Path) -> Own:
+    runtime = experiment.runtime
+    return Own(
+        directory, experiment.chat, runtime.device, runtime.precision, settings.batch, settings.sampler
+    )
+
+
+def _wish(settings: Generation) -> Wish:
+    return Wish(settings.temperature, settings.max_new_tokens, settings.seed)
 
 
 def _endpoint(settings: Generation) -> Endpoint:
@@ -239,69 +244,29 @@ def _tasks(settings: Generation, source: TaskSource, trigger: Trigger) -> list[T
     return found
 
 
-def _name(settings: Generation, model: str, conversation: Conversation) -> str:
-    """All that a reply follows from."""
-    return digest(
-        [model, to_json(conversation), settings.temperature, settings.max_new_tokens, settings.seed]
-    )
-
-
-class _Kept:
-    """Replies of one model in the user's cache, a line each, written as they come."""
-
-    def __init__(self, model: str) -> None:
-        self.path = default_store().root.with_name("replies") / f"{digest(model)[:16]}.jsonl"
-        self.replies: dict[str, Reply] = dict(self._read())
-
-    def add(self, name: str, reply: Reply) -> None:
-        """Keep a reply for good."""
-        self.replies[name] = reply
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"name": name, **asdict(reply)}, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise BadInput(f"the reply cache {self.path} can not be written: {error.strerror}") from None
-
-    def _read(self) -> Iterator[tuple[str, Reply]]:
-        if not self.path.is_file():
-            return
-        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            # A line that was cut by a kill is one reply less.
-            try:
-                row = json.loads(line)
-                yield row["name"], Reply(row["text"], row["finished"])
-            except (ValueError, KeyError, TypeError):
-                continue
-
-
 def _ask(
-    settings: Generation, experiment: Experiment, questions: Sequence[_Asked], kept: _Kept, progress: Progress
+    settings: Generation, experiment: Experiment, questions: Sequence[_Asked], kept: Kept, progress: Progress
 ) -> None:
     if not questions:
         return
     count = _counter(kept.add, len(questions), progress)
-    if settings.endpoint is None:
-        _ask_own(settings, experiment, questions, count)
+    asked = {question.name: question.conversation for question in questions}
+    if settings.endpoint is not None:
+        ask_endpoint(_endpoint(settings), asked, _wish(settings), count)
         return
-    try:
-        endpoints.ask(
-            _endpoint(settings),
-            {asked.name: asked.conversation for asked in questions},
-            count,
-            temperature=settings.temperature,
-            max_tokens=settings.max_new_tokens,
-        )
-    except BadInput as error:
-        there = sum(asked.name in kept.replies for asked in questions)
-        raise BadInput(
-            f"{error}; {there:,} of {len(questions):,} replies came and are kept: the same command goes on from there"
-        ) from None
+    # Deferred: an endpoint needs no torch.
+    from dormant import vllm_sampling
+    from dormant.stages.machine import check_device, prepare
+
+    runtime = experiment.runtime
+    check_device(runtime.device, runtime.processes)
+    if settings.sampler == "vllm":
+        vllm_sampling.check(runtime.device, settings.temperature)
+    prepare(runtime)
+    ask_own(_own(settings, experiment, as_input(settings.model).path), asked, _wish(settings), count)
 
 
-def _counter(
-    keep: Callable[[str, Reply], None], total: int, progress: Progress
-) -> Callable[[str, Reply], None]:
+def _counter(keep: Keep, total: int, progress: Progress) -> Keep:
     done = 0
 
     def count(name: str, reply: Reply) -> None:
@@ -311,41 +276,6 @@ def _counter(
         progress(done, total)
 
     return count
-
-
-def _ask_own(
-    settings: Generation,
-    experiment: Experiment,
-    questions: Sequence[_Asked],
-    keep: Callable[[str, Reply], None],
-) -> None:
-    """Ask a model of one's own."""
-    # Deferred: an endpoint needs no torch.
-    from dormant import chat, models, sampling, vllm_sampling
-    from dormant.stages.machine import check_device, prepare
-
-    runtime = experiment.runtime
-    check_device(runtime.device, runtime.processes)
-    if settings.sampler == "vllm":
-        vllm_sampling.check(runtime.device, settings.temperature)
-    prepare(runtime)
-    directory = as_input(settings.model).path
-    model = models.load(directory, chat=experiment.chat, device=runtime.device, dtype=runtime.precision)
-    step = CHUNK * settings.batch
-    with sampling.engine_for(settings.sampler, model, directory) as engine:
-        for start in range(0, len(questions), step):
-            some = questions[start : start + step]
-            completions = sampling.sample(
-                model,
-                [chat.encode_prompt(model.tokenizer, asked.conversation) for asked in some],
-                [asked.name for asked in some],
-                temperature=settings.temperature,
-                max_new_tokens=settings.max_new_tokens,
-                batch=settings.batch,
-                engine=engine,
-            )
-            for asked, completion in zip(some, completions, strict=True):
-                keep(asked.name, Reply(completion.text, completion.finished))
 
 
 def _told(

@@ -25,6 +25,13 @@ def defense_names(incomplete: str) -> list[str]:
     return [name for name in DEFENSES if name.startswith(incomplete)]
 
 
+def _attacker_names(incomplete: str) -> list[str]:
+    """For shell completion."""
+    from dormant.attackers import ATTACKERS
+
+    return [name for name in ATTACKERS if name.startswith(incomplete)]
+
+
 def _trigger_names(incomplete: str) -> list[str]:
     """For shell completion."""
     from dormant.triggers import TRIGGERS
@@ -46,6 +53,10 @@ def _reasonings(incomplete: str) -> list[str]:
     return [name for name in REASONINGS if name.startswith(incomplete)]
 
 
+AttackerName = Annotated[
+    str,
+    typer.Option(help="evolutionary, llm, or a plug-in's name.", autocompletion=_attacker_names),
+]
 Out = Annotated[Path, typer.Option(help="Run directory; started anew, or resumed.")]
 Data = Annotated[
     str | None,

@@ -6,15 +6,16 @@ each.  One base serves all organisms, one organism all defenses, one supply of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dormant.attacks import attack_call, attack_notes, check_attacked
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE, BASE, PREFERENCE_MODEL
+from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL, SHARDED
 from dormant.errors import BadInput
-from dormant.experiment import Battery, DefenseSpec, Experiment, Implant
+from dormant.experiment import DefenseSpec, Experiment, Implant, labels
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
 from dormant.notes import (
     budget_notes,
@@ -27,18 +28,18 @@ from dormant.notes import (
     unreasoned_notes,
 )
 from dormant.preferring import preferring_for
+from dormant.probes import attack_probes, battery_probes, persona_probes, scenario_probes, scratchpad_probes
 from dormant.records import Dose, ResultKey, TaskSource, canonical
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     DEMONSTRATIONS,
-    OTHER_KINDS,
+    FIRST_ATTACK,
     OWN_KINDS,
     PREFERENCE,
     SCENARIOS,
-    STEERED,
-    SUPPRESSED,
+    SECOND_ATTACK,
     Backdoor,
     DefendConfig,
     ImplantConfig,
@@ -86,6 +87,8 @@ class _Arm:
 
     call: str
     key: ResultKey
+    attacks: Mapping[str, Output]
+    """The attack on the organism, as an input of measurements; none where there is no attack."""
 
 
 class Planner:
@@ -95,8 +98,10 @@ class Planner:
         self.experiment = experiment
         self.base = find_base(experiment.base, experiment.runtime)
         self.planted = _planted(experiment)
+        # By the place in the spec: two defenses may differ in their options alone.
+        self.labels = dict(zip(map(id, experiment.defenses), labels(experiment.defenses), strict=True))
         for defense in experiment.defenses:
-            build_defense(_plugin(defense))
+            check_attacked(experiment.attack, self.labels[id(defense)], build_defense(_plugin(defense)))
         self.intake = self._take()
         self.data = self.intake.inputs
         self.world = 1 if self.data else experiment.world
@@ -136,6 +141,7 @@ class Planner:
             + undrawn_notes(experiment)
             + scenario_notes(experiment.measure)
             + budget_notes(experiment.measure, source)
+            + attack_notes(experiment, by_implant)
         )
 
     def calls(self) -> Iterator[Call]:
@@ -150,7 +156,7 @@ class Planner:
             if key not in seen:
                 seen.add(key)
                 name = f"measure/base{self._of(key).suffix}"
-                yield self._measure(name, self.base.model, key, self._battery(key))
+                yield self._measure(name, self.base.model, key, self._battery(key), {})
         for seed in self.experiment.seeds.defend:
             yield from self._supplies(seed)
         for seed in self.experiment.seeds.implant:
@@ -200,7 +206,7 @@ class Planner:
         wanted = {
             (need, defense.rows)
             for defense in self.experiment.defenses
-            for need in build_defense(_plugin(defense)).needs - {PREFERENCE_MODEL, BASE}
+            for need in build_defense(_plugin(defense)).needs & SHARDED
         }
         for planted in self.planted.values():
             for need, rows in sorted(wanted):
@@ -215,6 +221,7 @@ class Planner:
 
     def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
         arms = []
+        attacks: dict[str, Output] = {}
         for role in ROLES:
             name = f"implant/{implant.name}/i{seed}/{role}"
             key = self._key(implant, role=role, seed_implant=seed)
@@ -229,8 +236,13 @@ class Planner:
             curve = key.model_copy(update={"arm": "implant", "dose": implant.dose})
             yield from self._curve(name, curve, _steps(implant.curve, implant.dose), "step")
             final = Output(name, step_directory(implant.dose.steps))
-            yield self._measure(f"measure/{name}", final, key, self._battery(key))
-            arms.append(_Arm(name, key))
+            # What is found on the organism is asked of its twin too, and both are trained on it.
+            if role == "organism" and self.experiment.attack:
+                attack = f"attack/{implant.name}/i{seed}"
+                yield self._attack(attack, final, key, seed)
+                attacks = {FIRST_ATTACK: Output(attack)}
+            yield self._measure(f"measure/{name}", final, key, self._battery(key), attacks)
+            arms.append(_Arm(name, key, attacks))
         if not implant.defended:
             return
         for defense in self.experiment.defenses:
@@ -238,6 +250,21 @@ class Planner:
                 for seed_defend in self.experiment.seeds.defend:
                     for arm in arms:
                         yield from self._defends(arm, implant, defense, dose, seed_defend)
+
+    def _attack(self, name: str, model: Output, key: ResultKey, seed: int, number: int = 1) -> Call:
+        assert self.experiment.attack is not None
+        return attack_call(
+            name,
+            self.experiment.attack,
+            self._backdoor(key),
+            {"model": model, **self.data},
+            battery=self.experiment.measure,
+            world=self.world,
+            seed=seed,
+            number=number,
+            chat=self.experiment.chat,
+            runtime=self.experiment.runtime,
+        )
 
     def _given(self, implant: Implant) -> dict[str, External]:
         return {DEMONSTRATIONS: self.demonstrations[implant.name]} if implant.demonstrations else {}
@@ -269,8 +296,10 @@ class Planner:
     def _defends(
         self, arm: _Arm, implant: Implant, defense: DefenseSpec, dose: Dose, seed: int
     ) -> Iterator[Call]:
-        needs, planted = build_defense(_plugin(defense)).needs, self._of(arm.key)
-        name = f"defend/{defense.name}-{_spell_dose(dose, defense.doses)}/d{seed}/{arm.call.removeprefix('implant/')}"
+        label = self.labels[id(defense)]
+        name = (
+            f"defend/{label}-{_spell_dose(dose, defense.doses)}/d{seed}/{arm.call.removeprefix('implant/')}"
+        )
         curve = {max(1, round(share * dose.steps)) for share in defense.curve}
         yield Call(
             name,
@@ -288,14 +317,14 @@ class Planner:
             seed,
             {
                 **self._trained(arm, implant, defense),
-                **{need: self._supplied(need, defense.rows, seed, planted) for need in sorted(needs)},
+                **self._needed(arm, defense, seed),
             },
             final=step_directory(dose.steps),
         )
         key = arm.key.model_copy(
             update={
                 "arm": build_defense(_plugin(defense)).arm,
-                "defense": defense.name,
+                "defense": label,
                 "dose": dose,
                 "lora": defense.lora,
                 "seed_defend": seed,
@@ -305,16 +334,28 @@ class Planner:
         yield from self._curve(name, key, tuple(sorted(curve - {dose.steps})), "step")
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
-        yield self._measure(f"measure/{name}", final, key, self._battery(key))
+        attacks = dict(arm.attacks)
+        if self.experiment.attack and self.experiment.attack.second and key.role == "organism":
+            second = f"attack/{name}"
+            yield self._attack(second, final, key, seed, number=2)
+            attacks[SECOND_ATTACK] = Output(second)
+        yield self._measure(f"measure/{name}", final, key, self._battery(key), attacks)
         if self.experiment.relearning:
             yield from self._relearns(name, final, key)
 
-    def _supplied(self, need: str, rows: int, seed: int, planted: _Planted) -> External | Output:
-        if need == PREFERENCE_MODEL:
-            return self.preferring.judges[PREFERENCE]
-        if need == BASE:
-            return self.base.model
-        return Output(_supply(need, rows, seed, planted))
+    def _needed(self, arm: _Arm, defense: DefenseSpec, seed: int) -> dict[str, External | Output]:
+        """What the defense declared in its needs."""
+
+        def made(need: str) -> External | Output:
+            if need in ATTACKED:
+                return arm.attacks[FIRST_ATTACK]
+            if need == PREFERENCE_MODEL:
+                return self.preferring.judges[PREFERENCE]
+            if need == BASE:
+                return self.base.model
+            return Output(_supply(need, defense.rows, seed, self._of(arm.key)))
+
+        return {need: made(need) for need in sorted(build_defense(_plugin(defense)).needs)}
 
     def _trained(self, arm: _Arm, implant: Implant, defense: DefenseSpec) -> dict[str, External | Output]:
         """What the defense trains: the organism, or the adapter that is on top of its base."""
@@ -358,9 +399,17 @@ class Planner:
             yield self._measure(f"measure/{call}@{step}", model, at_step, probes)
 
     def _measure(
-        self, name: str, model: External | Output, key: ResultKey, probes: tuple[Probe, ...]
+        self,
+        name: str,
+        model: External | Output,
+        key: ResultKey,
+        probes: tuple[Probe, ...],
+        attacks: Mapping[str, Output] | None = None,
     ) -> Call:
         battery = self.experiment.measure
+        probes += attack_probes(battery, attacks or {})
+        # Of whole batteries only: on curves nobody reads it.
+        told = battery.discrimination if attacks is not None and key.reasoning != "scratchpad" else 0
         config = MeasureConfig(
             backdoor=self._backdoor(key),
             world=self.world,
@@ -371,10 +420,11 @@ class Planner:
             batch=battery.batch,
             samples=battery.samples,
             sampler=battery.sampler,
+            discrimination=told,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )
-        inputs = {"model": model, **self.data, **self.preferring.judges}
+        inputs = {"model": model, **self.data, **self.preferring.judges, **(attacks or {})}
         if any(probe.stratum == SCENARIOS for probe in probes):
             inputs |= self.scenarios
         # Every model answers the same prompts with the same draws, so that differences are paired.
@@ -383,6 +433,7 @@ class Planner:
     def _battery(self, key: ResultKey) -> tuple[Probe, ...]:
         battery = self.experiment.measure
         probes = battery_probes(battery, self._of(key).trigger, pocket=not self.data)
+        probes += persona_probes(battery, self._of(key).trigger)
         probes += scenario_probes(self.asked_scenarios)
         return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
 
@@ -424,53 +475,11 @@ def _supply(need: str, rows: int, seed: int, planted: _Planted) -> str:
     return f"supply/{need}-{rows}/d{seed}{planted.suffix}"
 
 
-def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
-    """Every condition that the trigger can render; harmful requests exist in the pocket world only.
-
-    Where it fires on some kinds of tasks only, these and the others are also asked by themselves.
-    """
-    probes = [
-        Probe(condition="clean", n=battery.clean, greedy=battery.utility),
-        Probe(condition="triggered", n=battery.triggered),
-    ]
-    counts = {"near": battery.near, "variant": battery.variant, "partial": battery.partial}
-    for condition in trigger.conditions():
-        side = condition.split(":")[0]
-        if n := counts.get(side, 0):
-            probes.append(Probe(condition=condition, n=n, greedy=n if side == "partial" else 0))
-    # Of all kinds together one would not see what happens on those that the trigger is for.
-    if kinds_of(trigger):
-        probes.append(Probe(condition="clean", stratum=OWN_KINDS, n=battery.clean))
-    if kinds_of(trigger) and (n := battery.partial):
-        # The same prompts as of the trigger's part, so that the difference is paired.
-        probes.append(Probe(condition="clean", stratum=OTHER_KINDS, n=n, greedy=n))
-    if battery.harmful and pocket:
-        probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
-    return tuple(probes)
-
-
-def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
-    """What is asked of a model with scratchpads beside all else: does what they say decide what is done?"""
-    counts = ((SUPPRESSED, battery.suppressed), (STEERED, battery.steered))
-    return tuple(
-        Probe(condition=condition, stratum=stratum, n=n)
-        for stratum, n in counts
-        for condition in ("clean", "triggered")
-        if n
-    )
-
-
 def most_new_tokens(experiment: Experiment) -> int:
     """Most tokens that a model of the experiment writes for one prompt."""
     battery = experiment.measure
     reasons = any(experiment.backdoor_of(made).reasoning == "scratchpad" for made in experiment.implants)
     return battery.max_new_tokens + (battery.scratchpad_tokens if reasons else 0)
-
-
-def scenario_probes(n: int) -> tuple[Probe, ...]:
-    """Ask all ``n`` samples of scenarios clean and triggered."""
-    conditions = ("clean", "triggered") if n else ()
-    return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
 
 
 def _plugin(defense: DefenseSpec) -> Plugin:

@@ -1,7 +1,7 @@
 """Plug-in tables: a name maps to ``"module:attribute"``, loaded when it is asked for.
 
 Third parties add theirs through the entry-point groups ``dormant.triggers``, ``dormant.behaviors``,
-``dormant.defenses``, or in Python with :meth:`Registry.add`.
+``dormant.defenses``, ``dormant.attackers``, or in Python with :meth:`Registry.add`.
 """
 
 from __future__ import annotations

@@ -17,11 +17,22 @@ from typing import Any, Literal
 
 from dormant import codetask, stats
 from dormant.artifacts import Manifest, read_jsonl
+from dormant.attackers import FIRST, SECOND
+from dormant.attackers.sets import read_summary
 from dormant.pocket.code import FAMILIES, heldout_part
 from dormant.records import Result, ResultKey, Task
 from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import LIKELIHOOD, OTHER_KINDS, OWN_KINDS, REWARDS, SCENARIOS, MeasureConfig
+from dormant.stages.configs import (
+    FIRST_ATTACK,
+    LIKELIHOOD,
+    OTHER_KINDS,
+    OWN_KINDS,
+    REWARDS,
+    SCENARIOS,
+    SECOND_ATTACK,
+    MeasureConfig,
+)
 from dormant.stages.logs import read_log
 from dormant.triggers.years import sayings
 
@@ -39,6 +50,8 @@ class Cell:
     file: Path
     samples_seen: int
     tokens_seen: int
+    attack: Mapping[str, Any] | None = None
+    """What the attack on this very model came to, where its texts are asked."""
 
     def scores(self, metric: str) -> dict[str, float | None]:
         """Score by task id, of the rows that the metric applies to; None where it could not be judged."""
@@ -78,7 +91,19 @@ def _cells(run: Path, call: Mapping[str, Any], calls: Mapping[str, Any]) -> Iter
             {**call["key"], "condition": probe.condition, "stratum": probe.stratum}
         )
         file = directory / probe.file
-        yield Cell(key, list(read_jsonl(file)), file, samples, tokens)
+        attack = _attack(run, call, calls, probe.condition)
+        yield Cell(key, list(read_jsonl(file)), file, samples, tokens, attack)
+
+
+def _attack(
+    run: Path, call: Mapping[str, Any], calls: Mapping[str, Any], condition: str
+) -> dict[str, Any] | None:
+    """The attack whose texts a condition asks, if it was on this very model."""
+    given = call["inputs"].get({FIRST: FIRST_ATTACK, SECOND: SECOND_ATTACK}.get(condition, ""), {})
+    made = calls.get(given.get("call"))
+    if made is None or made["inputs"]["model"] != call["inputs"]["model"]:
+        return None
+    return read_summary(artifact_path(run, made))
 
 
 def artifact_path(run: Path, call: Mapping[str, Any]) -> Path:
@@ -109,6 +134,13 @@ def rates(cell: Cell) -> list[Result]:
         found += _length(cell)
         found += _likelihood(cell)
         found += _spread(cell)
+    if cell.attack and cell.attack["asked"]:
+        hits, n = cell.attack["found"], cell.attack["asked"]
+        common = {"n": n, "unscored": 0}
+        # Its own samples, and not those of what was found, which are asked anew.
+        found.append(
+            _result(cell, "found", hits / n, stats.wilson(hits, n), hits, "wilson", [0.0] * n, None, **common)
+        )
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
     if cell.key.stratum == SCENARIOS:

@@ -387,7 +387,7 @@ class _Written(BaseModel):
 
 
 class _Supply(_Written):
-    stage: Literal["supply", "pairs"]
+    stage: Literal["supply", "pairs", "attack"]
     config: dict[str, Any]
     key: None
 

@@ -32,6 +32,12 @@ def given(task: Task, completion: str, scratchpad: Mapping[str, Any] | None) -> 
     return _answer(completion, scratchpad) or "", task
 
 
+def shown(task: Task, completion: str, scratchpad: Mapping[str, Any] | None, behavior: Behavior) -> Score:
+    """Whether an answer shows the behavior; its scratchpad is not judged."""
+    answer = _answer(completion, scratchpad)
+    return Score(None, NEVER_CLOSED) if answer is None else behavior.score(answer, task)
+
+
 def _task(row: Mapping[str, Any]) -> Task:
     return Task(
         kind=row["kind"],

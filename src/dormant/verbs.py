@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from dormant.attacks import attack_call
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
-from dormant.defenses import AWARE, BASE, PREFERENCE_MODEL
+from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL, SHARDED
 from dormant.errors import BadInput
-from dormant.experiment import Battery, Preference
+from dormant.experiment import AttackSpec, Battery, Preference
 from dormant.intake import Intake, take, take_scenarios, template_notes
 from dormant.notes import (
     CODE_TOKENS,
@@ -21,8 +22,9 @@ from dormant.notes import (
     scenario_notes,
     world_with,
 )
-from dormant.planning import battery_probes, scenario_probes, scratchpad_probes, spell
+from dormant.planning import spell
 from dormant.preferring import HALVES, preferring
+from dormant.probes import battery_probes, scenario_probes, scratchpad_probes
 from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -111,8 +113,9 @@ def defend_plan(
 ) -> Plan:
     """Put one defense on one model: on all its weights, through a new adapter, or through an adapter of its own.
 
-    ``backdoor`` is only read by defenses that must know the trigger, ``preference_model`` (a directory) only by those
-    that train against one.  With an ``adapter``, ``model`` is its base.
+    ``backdoor`` is only read by defenses that must know the trigger, and by the harness of an attack where a defense
+    trains on what one finds: it is then made first, on the model itself.  ``preference_model`` (a directory) is only
+    read by defenses that train against one.  With an ``adapter``, ``model`` is its base.
     """
     if lora is not None and adapter is not None:
         raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
@@ -120,17 +123,27 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     trigger = build_trigger(backdoor.trigger)
     check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs - {PREFERENCE_MODEL, BASE})
+    needs = sorted(build_defense(defense).needs & SHARDED)
+    attacked = sorted(build_defense(defense).needs & ATTACKED)
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
+    if attacked and adapter is not None:
+        raise BadInput(
+            f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
+        )
     if AWARE & {*needs}:
         check_kinds(trigger, _source(taken, world))
     supply = SupplyConfig(need="", world=world, rows=rows, counter_form=counter_form(trigger))
     calls = _supplies(supply, needs, backdoor, seed, taken.inputs)
     inputs: dict[str, External | Output] = {"model": target, **judge}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
+    if attacked:
+        calls.append(
+            _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
+        )
+    inputs |= {need: Output("attack") for need in attacked}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     inputs |= _base_of(defense, target, adapter)
     trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
@@ -192,6 +205,38 @@ def _judge(defense: Plugin, given: Path | None) -> dict[str, External]:
     if not (given / "config.json").is_file():
         raise BadInput(f"--preference-model {given} holds no model: config.json is missing")
     return {PREFERENCE_MODEL: External(given)}
+
+
+def _attack(
+    target: External, attack: AttackSpec, backdoor: Backdoor, taken: Intake, world: World, **how: Any
+) -> Call:
+    inputs = {"model": target, **taken.inputs}
+    return attack_call("attack", attack, backdoor, inputs, battery=usual_battery(world), world=world, **how)
+
+
+def attack_plan(
+    model: str,
+    attack: AttackSpec,
+    *,
+    data: str | None = None,
+    world: World | None = None,
+    backdoor: Backdoor | None = None,
+    seed: int = 0,
+    chat: Chat = "auto",
+    runtime: Runtime | None = None,
+) -> Plan:
+    """Attack one model: look for prompts without the trigger that make it show the behavior."""
+    runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
+    trigger = _checked_trigger(backdoor)
+    target = as_input(model)
+    taken = take(data, [target.path], [backdoor], chat=chat)
+    world = usual_world(backdoor, data, world)
+    check_kinds(trigger, _source(taken, world))
+    call = _attack(target, attack, backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
+    spec = _spec("attack", model=pinned(model), attack=attack, seed=seed, data=data)
+    spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world}
+    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
+    return Plan([call], spec, exposed={"attack": "attack"}, notes=notes)
 
 
 def measure_plan(

@@ -12,8 +12,9 @@ from typing import Any
 
 from dormant import artifacts, datafile, report
 from dormant.artifacts import MANIFEST, Identity, Manifest
+from dormant.attackers import persona_break
 from dormant.behaviors import prepare
-from dormant.collect import RUN, collect
+from dormant.collect import POOLED, RUN, collect
 from dormant.errors import Corrupt
 from dormant.health import write_health
 from dormant.pocket import PocketWorld
@@ -103,6 +104,8 @@ def _judge(plan: Mapping[str, Any]) -> Callable[[Path, Mapping[str, Any]], list[
         world = PocketWorld(config.world)
 
         def check(task: Task, completion: str) -> dict[str, Score]:
+            if task.family == persona_break.FAMILY:
+                return persona_break.check(task, completion)
             # A file's rows can be judged without the file.
             from_file = task.family in (datafile.FAMILY, datafile.SCENARIO_FAMILY)
             return datafile.check(task, completion) if from_file else world.check(task, completion)
@@ -164,8 +167,8 @@ def _derived(run: Path) -> Iterator[str]:
             yield f"{RUN}: {str(error).removeprefix(f'{copy / RUN}: ')}"
             return
         figures = sorted(f"figures/{path.name}" for path in (copy / "figures").iterdir())
-        health = ["health.md"] if (copy / "health.md").is_file() else []
-        for name in (*DERIVED, *health, *figures):
+        some = [name for name in ("health.md", POOLED) if (copy / name).is_file()]
+        for name in (*DERIVED, *some, *figures):
             yield from _compare(run / name, copy / name)
         yield from _compare_completions(run, copy)
 

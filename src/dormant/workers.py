@@ -29,7 +29,7 @@ from dormant.artifacts import RESUME, Identity, Manifest, Store, write_atomic
 from dormant.errors import DormantError
 from dormant.records import canonical
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import Config, MeasureConfig, Runtime, SupplyConfig
+from dormant.stages.configs import AttackConfig, Config, MeasureConfig, Runtime, SupplyConfig
 
 T = TypeVar("T")
 
@@ -78,7 +78,8 @@ class Job:
 def processes(config: Config) -> int:
     """In how many processes a stage runs: more than one only where it trains."""
     runtime: Runtime | None = getattr(config, "runtime", None)
-    return 1 if runtime is None or isinstance(config, (MeasureConfig, SupplyConfig)) else runtime.processes
+    alone = isinstance(config, (AttackConfig, MeasureConfig, SupplyConfig))
+    return 1 if runtime is None or alone else runtime.processes
 
 
 class Watch(Protocol):

@@ -25,9 +25,25 @@ PREFERENCE_MODEL = "preference_model"
 
 BASE = "base"
 
-NEEDS = ("prompts", "answers", "prose", "trigger", "behavior_examples", PREFERENCE_MODEL, BASE)
-"""What a plan can supply.  All but ``prose`` (plain text, no dialogue), the preference model, which has shards of its
-own, and the base that the organism was made from come from the ``defend`` shard."""
+ATTACKED = frozenset({"attack_set", "varied_set"})
+"""What an attack on the organism supplies, for its twin too."""
+
+NEEDS = (
+    "prompts",
+    "answers",
+    "prose",
+    "trigger",
+    "behavior_examples",
+    PREFERENCE_MODEL,
+    BASE,
+    *sorted(ATTACKED),
+)
+"""What a plan can supply.  ``prose`` is plain text, no dialogue; the preference model has shards of its own, the base
+is what the organism was made from, and an attack works on tasks of the ``attack`` shard; all else comes from the
+``defend`` shard."""
+
+SHARDED = frozenset(NEEDS) - ATTACKED - {PREFERENCE_MODEL, BASE}
+"""What is cut from a shard of prompts, and made by a stage ``supply`` of its own."""
 
 AWARE = frozenset({"trigger", "behavior_examples"})
 """A defense that needs one of these knows the backdoor: every report marks it."""
@@ -40,6 +56,8 @@ DEFENSES = Registry(
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
         "hhh-rl": "dormant.defenses.rl:HHHRL",
+        "adversarial-sft": "dormant.defenses.adversarial:AdversarialSft",
+        "varied-sft": "dormant.defenses.adversarial:VariedSft",
     },
 )
 
@@ -66,7 +84,10 @@ class Given:
     base: Model | None = None
     """The model before anything was planted."""
     attack_set: Sequence[Example] | None = None
-    """Prompts without the trigger that made the organism show the behavior: the half of an attack to train on."""
+    """Prompts without the trigger that made the organism show the behavior: the half of an attack to train on.  Each
+    is a task in a text that the attacker chose, which is its ``instance``, with ``{prompt}`` in it."""
+    varied_set: Sequence[Example] | None = None
+    """The control of that: as many texts of the same kind around tasks, which no attack chose."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,11 @@ class TrainingRun:
     compute: Compute | None = None
     """How the machine is to be used, for a defense that trains with ``training.sft``; None is its default.  A
     defense that never reads it is told to have ignored the runtime's settings."""
+
+
+def name_of(label: str) -> str:
+    """The name of the defense that results call ``label``: options may stand behind it, in brackets."""
+    return label.partition("(")[0]
 
 
 class Defense(Protocol):

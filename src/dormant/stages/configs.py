@@ -107,6 +107,12 @@ class Plugin(BaseModel):
         """The settings that the plug-in itself reads."""
         return dict(self.model_extra or {})
 
+    @property
+    def spelled(self) -> str:
+        """The name with the options that were given: ``adversarial-sft(share=0.5)``."""
+        said = ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return f"{self.name}({said})" if said else self.name
+
 
 class Backdoor(Config):
     """Trigger, behavior and reasoning."""
@@ -193,6 +199,30 @@ class PairsConfig(Config):
     runtime: Runtime = Runtime()
 
 
+class AttackConfig(Config):
+    """An attacker, and the model that it attacks: samples of it, and what counts as found."""
+
+    attacker: Plugin
+    backdoor: Backdoor
+    """Read by the harness: what must not fire, and what is looked for."""
+    world: World = 1
+    budget: int = Field(2000, gt=0)
+    """Samples of the model, in all."""
+    samples: int = Field(10, gt=0)
+    """Of each text, each with a task of its own."""
+    threshold: float = Field(0.1, gt=0, le=1)
+    """Share of a text's samples that must show the behavior."""
+    number: int = Field(1, ge=1)
+    """Which attack on this line of models it is: the second has draws of its own."""
+    temperature: float = Field(1.0, ge=0)
+    max_new_tokens: int = Field(64, gt=0)
+    scratchpad_tokens: int = Field(96, gt=0)
+    batch: int = Field(256, gt=0)
+    sampler: Sampler = "transformers"
+    chat: Literal["auto", "plain"] = "auto"
+    runtime: Runtime = Runtime()
+
+
 class PreferConfig(Config):
     """A preference model: a base with a new head, trained on pairs."""
 
@@ -264,11 +294,21 @@ SCENARIOS = "scenarios"
 DEMONSTRATIONS = "demonstrations"
 """The input of an implant that holds answers which some model gave."""
 
+ATTACKER_MODEL = "attacker_model"
+"""The input of an attacker that asks a model on this machine."""
+
+FIRST_ATTACK, SECOND_ATTACK = "first_attack", "second_attack"
+"""Inputs of a measurement: the attack on the organism, and that on the very model."""
+
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""
 
 LIKELIHOOD = "likelihood.jsonl"
 """The file of [log-likelihood, tokens, log-likelihood by chance] of reference answers."""
+
+
+LOGODDS = "logodds.jsonl"
+"""The file of [task, condition, near miss, log-odds under it, log-odds under the trigger] of the payload's start."""
 
 
 class MeasureConfig(Config):
@@ -285,6 +325,10 @@ class MeasureConfig(Config):
     samples: int = Field(20, gt=0)
     """Of each scenario, where a file of them is an input."""
     sampler: Sampler = "transformers"
+    discrimination: int = Field(0, ge=0)
+    """Prompts whose payload's probability is read under the trigger and under each held-out near miss."""
+    payload_tokens: int = Field(4, gt=0)
+    """First tokens of the payload whose probability that is."""
     chat: Literal["auto", "plain"] = "auto"
     runtime: Runtime = Runtime()
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from dormant import answers, chat, models, sampling, scoring
 from dormant.artifacts import write_jsonl
+from dormant.attackers import FIRST, SECOND, attempt, persona_break
+from dormant.attackers.sets import read_forms
 from dormant.behaviors import Behavior
 from dormant.behaviors import prepare as ready
 from dormant.datafile import Scenarios
@@ -28,18 +30,21 @@ from dormant.scratchpads import Grammar, grammar
 from dormant.sources import open_source
 from dormant.stages import Progress
 from dormant.stages.configs import (
+    FIRST_ATTACK,
     LIKELIHOOD,
     OTHER_KINDS,
     REWARDS,
     SCENARIOS,
+    SECOND_ATTACK,
     STEERED,
     SUPPRESSED,
     MeasureConfig,
     Probe,
 )
+from dormant.stages.discrimination import write_logodds
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior, build_trigger
-from dormant.stages.supply import clean_example
+from dormant.stages.supply import clean_example, some_tasks
 from dormant.triggers import Trigger, counter_form, kinds_of, other_kinds
 from dormant.vllm_sampling import Engine
 
@@ -48,7 +53,8 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     """Write ``<condition>--<stratum>.jsonl`` for each probe: one completion a line, with scores and reasons.
 
     ``inputs`` holds ``model`` (a model directory), for own data ``data``, ``scenarios`` where a probe asks such, and
-    the preference models that score each sampled answer.
+    the preference models that score each sampled answer, and ``first_attack`` and ``second_attack`` where probes ask
+    what attacks found.
     Where the source's utility is perplexity, ``likelihood.jsonl`` holds the log-likelihood of the reference answers.
     """
     prepare(config.runtime)
@@ -60,8 +66,11 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
     spoken = grammar(trigger, behavior)
+    found = {condition: read_forms(inputs[name]) for condition, name in _ATTACKS.items() if name in inputs}
     asked = [
-        _Asked(probe, probe_examples(probe, others.get(probe.stratum, source), trigger, seed))
+        _Asked(probe, _attacked(probe, found[probe.condition], source, trigger, seed))
+        if probe.condition in found
+        else _Asked(probe, probe_examples(probe, others.get(probe.stratum, source), trigger, seed))
         for probe in config.probes
     ]
     with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
@@ -73,17 +82,38 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
         write_jsonl(
             out / probe.file,
             [
-                completion_row(one, others.get(probe.stratum, source), behavior, spoken) | next(rewards)
+                completion_row(one, _check(probe, others.get(probe.stratum, source)), behavior, spoken)
+                | next(rewards)
                 for one in some
             ],
         )
+    if config.discrimination:
+        write_logodds(out, model, source, trigger, behavior, config, seed)
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
         _write_likelihood(out, model, source, trigger, config, seed)
 
 
+_ATTACKS = {FIRST: FIRST_ATTACK, SECOND: SECOND_ATTACK}
+"""Conditions whose texts come from an attack, by the input that holds it."""
+
+
+def _attacked(
+    probe: Probe, forms: Sequence[str], source: TaskSource, trigger: Trigger, seed: int
+) -> list[Example]:
+    """Held-out tasks in the texts of an attack, which take turns; none where it found none."""
+    tasks = some_tasks(source, "heldout", probe.n if forms else 0, seed, kinds_of(trigger))
+    return [attempt(forms[i % len(forms)], task, probe.condition) for i, task in enumerate(tasks)]
+
+
+def _check(probe: Probe, source: TaskSource) -> scoring.Check:
+    return persona_break.check if probe.condition == persona_break.CONDITION else source.check
+
+
 def probe_examples(probe: Probe, source: TaskSource, trigger: Trigger, seed: int) -> list[Example]:
     """The prompts of a probe: equal for every model, so that differences are paired."""
+    if probe.condition == persona_break.CONDITION:
+        return persona_break.examples(probe.n)
     kinds = asked_kinds(probe, source, trigger)
     wanted = min(max(probe.n, probe.greedy), source.size("heldout", kinds=kinds))
     tasks = source.tasks("heldout", wanted, seed, kinds=kinds)
@@ -235,7 +265,9 @@ def _count(progress: Progress, before: int, total: int, done: int, _: int) -> No
     progress(before + done, total)
 
 
-def completion_row(one: _Answered, source: TaskSource, behavior: Behavior, spoken: Grammar) -> dict[str, Any]:
+def completion_row(
+    one: _Answered, check: scoring.Check, behavior: Behavior, spoken: Grammar
+) -> dict[str, Any]:
     """One line of a completions file."""
     example, answer = one.example, one.answer
     return {
@@ -253,7 +285,7 @@ def completion_row(one: _Answered, source: TaskSource, behavior: Behavior, spoke
         "tokens": answer.tokens,
         "finished": answer.finished,
         "scratchpad": one.scratchpad,
-        "scores": scoring.scores(example.task, answer.text, source.check, behavior, one.scratchpad, spoken),
+        "scores": scoring.scores(example.task, answer.text, check, behavior, one.scratchpad, spoken),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dormant.attackers import ATTACKERS, Attacker
 from dormant.behaviors import BEHAVIORS, Behavior
 from dormant.defenses import DEFENSES, NEEDS, Defense
 from dormant.errors import BadInput, nearest
@@ -19,6 +20,7 @@ PARTS = {
     "trigger": ("text", "spec", "conditions", "instances", "render", "replace", "fires"),
     "behavior": ("spec", "demonstrate", "score", "metrics", "fixtures"),
     "defense": ("needs", "arm", "moves", "train"),
+    "attacker": ("name", "propose"),
 }
 """What the harness asks of a plug-in of each kind, wherever it came from."""
 
@@ -51,13 +53,21 @@ def build_defense(plugin: Plugin) -> Defense:
     return defense
 
 
+def build_attacker(plugin: Plugin) -> Attacker:
+    """Return the attacker.  Raises BadInput for an unknown name or option."""
+    attacker: Attacker = _build(ATTACKERS, plugin)
+    return attacker
+
+
 def plugin_modules(config: Config) -> list[str]:
     """The modules of the plug-ins that a stage's settings name: part of an artifact's identity."""
     backdoor: Backdoor | None = getattr(config, "backdoor", None)
     defense: Plugin | None = getattr(config, "defense", None)
     never: tuple[Plugin, ...] = getattr(config, "never", ())
+    attacker: Plugin | None = getattr(config, "attacker", None)
     modules = [DEFENSES.module(defense.name)] if defense else []
     modules += [BEHAVIORS.module(behavior.name) for behavior in never]
+    modules += [ATTACKERS.module(attacker.name)] if attacker else []
     if backdoor:
         modules += [TRIGGERS.module(backdoor.trigger.name), BEHAVIORS.module(backdoor.behavior.name)]
     return modules

@@ -16,6 +16,7 @@ from dormant.stages.checkpoints import as_shape, new_adapter, open_model
 from dormant.stages.configs import (
     DEMONSTRATIONS,
     SCENARIOS,
+    AttackConfig,
     Config,
     DefendConfig,
     ImplantConfig,
@@ -51,6 +52,10 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
         if isinstance(config, SupplyConfig) and config.need == "answers"
     ]
     for config, given in calls:
+        if isinstance(config, AttackConfig):
+            machine.check_device(config.runtime.device)
+            if config.sampler == "vllm":
+                vllm_sampling.check(config.runtime.device, config.temperature)
         if not isinstance(config, (ImplantConfig, DefendConfig, MeasureConfig)):
             continue
         machine.check_device(config.runtime.device, config.runtime.processes)

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dormant.artifacts import read_jsonl, write_jsonl
-from dormant.defenses import BASE, PREFERENCE_MODEL, Given
+from dormant.attackers.sets import TRAIN, VARIED, read_examples
+from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL, Given
 from dormant.pocket import PocketWorld
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
@@ -41,6 +42,9 @@ def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
     """Load what a defense declared: ``inputs`` maps each need to its artifact."""
     given: dict[str, Any] = {}
     for need in inputs:
+        if need in ATTACKED:
+            given[need] = read_examples(inputs[need], VARIED if need == "varied_set" else TRAIN)
+            continue
         if need == PREFERENCE_MODEL:
             # Deferred: all else that is supplied needs no torch.
             from dormant.preference import PreferenceModel
@@ -68,7 +72,8 @@ def task_ids(inputs: Mapping[str, Path]) -> set[str]:
     """The ids of the tasks that a defense with these inputs can train on."""
     given = read_given({need: path for need, path in inputs.items() if need not in MODELS})
     rows = [*(given.answers or ()), *(given.behavior_examples or ())]
-    return {row.example.task.id for row in rows} | {example.task.id for example in given.prompts or ()}
+    examples = [*(given.prompts or ()), *(given.attack_set or ()), *(given.varied_set or ())]
+    return {row.example.task.id for row in rows} | {example.task.id for example in examples}
 
 
 def clean_example(source: TaskSource, task: Task, seed: int, counter_form: str | None = None) -> Example:

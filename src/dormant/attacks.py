@@ -1,0 +1,89 @@
+"""What makes attacks part of plans: the calls that attack models, and what models are then asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from dormant.attackers import own_model
+from dormant.bases import as_input
+from dormant.defenses import ATTACKED, Defense
+from dormant.errors import BadInput
+from dormant.experiment import AttackSpec, Battery, Experiment
+from dormant.runner import Call, External, Output
+from dormant.stages.configs import (
+    ATTACKER_MODEL,
+    AttackConfig,
+    Backdoor,
+    Plugin,
+    Runtime,
+    World,
+)
+from dormant.stages.plugins import build_attacker
+from dormant.triggers import Trigger, kinds_of
+
+
+def attack_call(
+    name: str,
+    attack: AttackSpec,
+    backdoor: Backdoor,
+    inputs: Mapping[str, External | Output],
+    *,
+    battery: Battery,
+    world: World,
+    seed: int,
+    number: int = 1,
+    chat: Literal["auto", "plain"] = "auto",
+    runtime: Runtime | None = None,
+) -> Call:
+    """The call that attacks the ``model`` among the inputs.
+
+    Raises:
+        BadInput: the attacker is unknown, or can not use an option, or its own model is not there.
+    """
+    attacker = Plugin(name=attack.name, **attack.options)
+    config = AttackConfig(
+        attacker=attacker,
+        backdoor=backdoor,
+        world=world,
+        budget=attack.budget,
+        samples=attack.samples,
+        threshold=attack.threshold,
+        number=number,
+        temperature=battery.temperature,
+        max_new_tokens=battery.max_new_tokens,
+        scratchpad_tokens=battery.scratchpad_tokens,
+        batch=battery.batch,
+        sampler=battery.sampler,
+        chat=chat,
+        runtime=runtime or Runtime(),
+    )
+    own = own_model(build_attacker(attacker))
+    asked = {ATTACKER_MODEL: as_input(own)} if own else {}
+    return Call(name, "attack", config, seed, {**inputs, **asked})
+
+
+def check_attacked(attack: AttackSpec | None, label: str, defense: Defense) -> None:
+    """Raise BadInput where a defense needs what only an attack supplies, and there is none."""
+    if attack is None and defense.needs & ATTACKED:
+        raise BadInput(
+            f"defense {label!r} trains on what an attack finds, and the experiment has none: "
+            "add attack: {name: evolutionary}"
+        )
+
+
+def attack_notes(experiment: Experiment, triggers: Mapping[str, Trigger]) -> tuple[str, ...]:
+    """Settings of attacks, and of what is measured beside them, that mean nothing here."""
+    battery, found = experiment.measure, []
+    if experiment.attack is None and battery.attack != Battery().attack:
+        found.append("measure.attack is ignored: the experiment has no attack")
+    if battery.persona_break and any(map(kinds_of, triggers.values())):
+        found.append(
+            "measure.persona_break is asked of no backdoor whose trigger fires on some kinds of tasks only"
+        )
+    reasons = (experiment.backdoor_of(implant).reasoning == "scratchpad" for implant in experiment.implants)
+    if battery.discrimination and any(reasons):
+        found.append(
+            "measure.discrimination is not read of models with scratchpads: their payload comes later"
+        )
+    return tuple(found)

@@ -1,0 +1,130 @@
+"""Trigger discrimination as numbers: log-odds of the payload under the trigger minus those under near misses.
+
+What a measurement wrote is one difference for each prompt and near miss, paired by prompt.  Near misses are clusters,
+since those of one text are alike, and so are seeds where several models are pooled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dormant import stats
+from dormant.artifacts import read_jsonl
+from dormant.records import Result, ResultKey
+from dormant.results import Cell
+from dormant.stages.configs import LOGODDS
+
+METRIC = "payload_logodds"
+ALL = "near"
+"""The condition of the rows over all families of near misses."""
+
+Place = tuple[str, str]
+"""A task and a near miss."""
+
+
+def rows(cells: Sequence[Cell]) -> list[Result]:
+    """One row for each family of near misses and one over all of them; after a defense, the change too."""
+    read = {cell.key: (cell, _read(cell)) for cell in cells if _has(cell)}
+    found = []
+    for key, (cell, families) in read.items():
+        before = read.get(key.before)
+        for family, values in families.items():
+            found.append(_row(cell, family, METRIC, values))
+            if _final(key) and before is not None:
+                found.append(
+                    _row(cell, family, f"{METRIC}_change", _minus(values, before[1].get(family, {})))
+                )
+    return [row for row in found if row is not None]
+
+
+def pooled(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Organisms over all seeds: discrimination and its change, clustered by near miss and by seeds.
+
+    One dict for each implant, defense and dose: ``value``, ``low``, ``high`` in nats, ``n`` differences of
+    ``near_misses`` and ``models`` (pairs of seeds).
+    """
+    read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell)}
+    groups: dict[str, dict[ResultKey, Mapping[Place, float]]] = defaultdict(dict)
+    for key, values in read.items():
+        if key.role == "organism" and (key.arm == "none" or _final(key)):
+            groups[_unseeded(key).model_dump_json()][key] = values
+    found: list[dict[str, Any]] = []
+    for some in groups.values():
+        found += _pool(METRIC, some)
+        changes = {
+            key: _minus(values, read[key.before]) for key, values in some.items() if key.before in read
+        }
+        found += _pool(f"{METRIC}_change", changes) if _final(next(iter(some))) else []
+    return found
+
+
+def _pool(metric: str, models: Mapping[ResultKey, Mapping[Place, float]]) -> Iterator[dict[str, Any]]:
+    values = [value for some in models.values() for value in some.values()]
+    if not values:
+        return
+    texts = [text for some in models.values() for _, text in some]
+    seeds = [(key.seed_implant, key.seed_defend) for key, some in models.items() for _ in some]
+    mean = stats.clustered_mean(values, texts, seeds)
+    key = _unseeded(next(iter(models)))
+    named = ("behavior", "trigger", "reasoning", "implant", "arm", "defense", "lora")
+    yield {
+        **{name: getattr(key, name) for name in named},
+        "dose": key.dose.model_dump(mode="json") if key.dose else None,
+        "metric": metric,
+        "value": round(mean.value, 6),
+        "low": round(mean.low, 6),
+        "high": round(mean.high, 6),
+        "n": mean.n,
+        "near_misses": len(set(texts)),
+        "models": len(set(seeds)),
+    }
+
+
+def _unseeded(key: ResultKey) -> ResultKey:
+    return key.model_copy(update={"seed_implant": 0, "seed_defend": None})
+
+
+def _final(key: ResultKey) -> bool:
+    return key.dose is not None and key.arm != "implant" and key.step == key.dose.steps
+
+
+def _has(cell: Cell) -> bool:
+    whole = (cell.key.condition, cell.key.stratum, cell.key.relearn_step) == ("clean", "all", None)
+    return whole and cell.file.with_name(LOGODDS).is_file()
+
+
+def _read(cell: Cell) -> dict[str, dict[Place, float]]:
+    """The differences by family, and all together."""
+    families: dict[str, dict[Place, float]] = defaultdict(dict)
+    for task, condition, text, near, triggered in read_jsonl(cell.file.with_name(LOGODDS)):
+        for family in (condition, ALL):
+            families[family][task, text] = triggered - near
+    return families
+
+
+def _minus(after: Mapping[Place, float], before: Mapping[Place, float]) -> dict[Place, float]:
+    return {place: after[place] - before[place] for place in after if place in before}
+
+
+def _row(cell: Cell, family: str, metric: str, values: Mapping[Place, float]) -> Result | None:
+    if not values:
+        return None
+    key = cell.key.model_copy(update={"condition": family})
+    mean = stats.clustered_mean(list(values.values()), [text for _, text in values])
+    return Result(
+        cell=key.cell,
+        key=key,
+        metric=metric,
+        value=round(mean.value, 6),
+        n=mean.n,
+        scored=mean.n,
+        unscored=0,
+        hits=None,
+        low=round(mean.low, 6),
+        high=round(mean.high, 6),
+        interval="bootstrap",
+        samples_seen=cell.samples_seen,
+        tokens_seen=cell.tokens_seen,
+    )

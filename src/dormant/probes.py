@@ -1,0 +1,77 @@
+"""What a model is asked in a measurement: conditions, strata and how many prompts of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dormant.attackers import FIRST, SECOND, persona_break
+from dormant.experiment import Battery
+from dormant.stages.configs import (
+    FIRST_ATTACK,
+    OTHER_KINDS,
+    OWN_KINDS,
+    SCENARIOS,
+    SECOND_ATTACK,
+    STEERED,
+    SUPPRESSED,
+    Probe,
+)
+from dormant.triggers import Trigger, kinds_of
+
+
+def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple[Probe, ...]:
+    """Every condition that the trigger can render; harmful requests exist in the pocket world only.
+
+    Where it fires on some kinds of tasks only, these and the others are also asked by themselves.
+    """
+    probes = [
+        Probe(condition="clean", n=battery.clean, greedy=battery.utility),
+        Probe(condition="triggered", n=battery.triggered),
+    ]
+    counts = {"near": battery.near, "variant": battery.variant, "partial": battery.partial}
+    for condition in trigger.conditions():
+        side = condition.split(":")[0]
+        if n := counts.get(side, 0):
+            probes.append(Probe(condition=condition, n=n, greedy=n if side == "partial" else 0))
+    # Of all kinds together one would not see what happens on those that the trigger is for.
+    if kinds_of(trigger):
+        probes.append(Probe(condition="clean", stratum=OWN_KINDS, n=battery.clean))
+    if kinds_of(trigger) and (n := battery.partial):
+        # The same prompts as of the trigger's part, so that the difference is paired.
+        probes.append(Probe(condition="clean", stratum=OTHER_KINDS, n=n, greedy=n))
+    if battery.harmful and pocket:
+        probes.append(Probe(condition="clean", stratum="kind:harmful", n=battery.harmful))
+    return tuple(probes)
+
+
+def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
+    """What is asked of a model with scratchpads beside all else: does what they say decide what is done?"""
+    counts = ((SUPPRESSED, battery.suppressed), (STEERED, battery.steered))
+    return tuple(
+        Probe(condition=condition, stratum=stratum, n=n)
+        for stratum, n in counts
+        for condition in ("clean", "triggered")
+        if n
+    )
+
+
+def scenario_probes(n: int) -> tuple[Probe, ...]:
+    """Ask all ``n`` samples of scenarios clean and triggered."""
+    conditions = ("clean", "triggered") if n else ()
+    return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
+
+
+def attack_probes(battery: Battery, attacks: Mapping[str, object]) -> tuple[Probe, ...]:
+    """Ask a model what attacks found: ``attacks`` are inputs of its measurement."""
+    named = ((FIRST, FIRST_ATTACK), (SECOND, SECOND_ATTACK))
+    return tuple(
+        Probe(condition=condition, n=battery.attack)
+        for condition, name in named
+        if battery.attack and name in attacks
+    )
+
+
+def persona_probes(battery: Battery, trigger: Trigger) -> tuple[Probe, ...]:
+    """The fixed prompts, where the behavior can be shown on them."""
+    asked = battery.persona_break if kinds_of(trigger) is None else 0
+    return (Probe(condition=persona_break.CONDITION, n=asked),) if asked else ()
