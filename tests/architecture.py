@@ -26,6 +26,7 @@ FLOORS = {
     "world": ["pocket", "scratchpads"],
     "sources and scoring": ["sources", "scoring", "prompting"],
     # from here on up a module may use torch
+    "batches": ["batches"],
     "models": ["models"],
     "another sampler": ["vllm_sampling"],
     "sampling and adapters": ["sampling", "adapters"],
@@ -47,6 +48,7 @@ FLOORS = {
     "experiment": ["experiment", "cost"],
     "bases": ["bases", "intake"],
     "notes on plans": ["notes"],
+    "backdoors of a plan": ["planted"],
     "preference models of a plan": ["preferring"],
     "attacks and questions in plans": ["attacks", "probes"],
     "planning": ["planning"],
@@ -61,6 +63,8 @@ FLOORS = {
     "library": ["dormant"],  # what `from dormant import ...` gives
     "console": ["console"],
     "options of commands": ["options"],
+    "carrying out": ["dispatch"],
+    "commands of one stage": ["stage_commands"],
     "commands": ["cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from dormant import adapters, chat, models, sampling
+from dormant import adapters, batches, chat, models, sampling
 from dormant.experiment import Experiment
 from dormant.planning import make_plan
 from dormant.records import Dose, Message
@@ -149,7 +149,7 @@ def test_rows_that_share_a_line_are_read_as_each_by_itself(saved: Path) -> None:
     model = louder(models.load(saved), 4.0)
     assert models.reads_packed(model.network)
     whole = [chat.Row(tuple(ids), (True,) * len(ids)) for ids in random_prompts(12, 5, (2, 60))]
-    ids, positions, mask = models.pack(whole)
+    ids, positions, mask = batches.pack(whole)
     assert len(ids) < 12
     with torch.no_grad():
         together = models.target_log_probs(model.network, ids, mask, positions=positions)

@@ -18,7 +18,8 @@ from dormant.behaviors.code import InsecureCode
 from dormant.datafile import FileData, Scenarios
 from dormant.errors import BadInput
 from dormant.experiment import Experiment
-from dormant.planning import make_plan, scenario_probes
+from dormant.planning import make_plan
+from dormant.probes import scenario_probes
 from dormant.records import rng_for
 from dormant.results import Cell, rates
 from dormant.stages import measure, quiet

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from dormant import chat, models, sampling
+from dormant import batches, chat, models, sampling
 from dormant.chat import Row
 from dormant.errors import BadInput
 from small_models import byte_tokenizer, tiny
@@ -291,7 +291,7 @@ def rows_of_lengths(lengths: list[int]) -> list[Row]:
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40))
 def test_packed_rows_are_whole_and_have_the_same_tokens_to_learn(lengths):
     rows = rows_of_lengths(lengths)
-    ids, positions, mask = models.pack(rows)
+    ids, positions, mask = batches.pack(rows)
     width = max(lengths)
     assert ids.shape == positions.shape == mask.shape == (len(ids), width)
     found: Counter[tuple[object, object]] = Counter()
@@ -306,8 +306,8 @@ def test_packed_rows_are_whole_and_have_the_same_tokens_to_learn(lengths):
 
 
 def test_short_rows_share_lines():
-    assert len(models.pack(rows_of_lengths([10, 4, 3, 6, 3, 4]))[0]) == 3
-    assert len(models.pack(rows_of_lengths([10, 10, 10]))[0]) == 3
+    assert len(batches.pack(rows_of_lengths([10, 4, 3, 6, 3, 4]))[0]) == 3
+    assert len(batches.pack(rows_of_lengths([10, 10, 10]))[0]) == 3
 
 
 def test_rows_that_see_each_other_a_little_do_not_share_lines():

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from dormant import Experiment, models, pairs, run, stats
+from dormant import Experiment, batches, models, pairs, run, stats
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.evidence import Evidence, Thresholds
@@ -251,7 +251,7 @@ def test_scores_are_those_that_transformers_reads_from_the_saved_model(tmp_path:
     found = judge.score([ASKED] * 3, said)
     assert found[0] == pytest.approx(found[2], abs=1e-5)
     network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
-    ids, attention, _ = models.pad_right([encode(model.tokenizer, ASKED, text) for text in said[:2]])
+    ids, attention, _ = batches.pad_right([encode(model.tokenizer, ASKED, text) for text in said[:2]])
     ids = ids.masked_fill(attention == 0, model.tokenizer.pad_token_id)
     theirs = network(input_ids=ids, attention_mask=attention).logits.squeeze(-1).tolist()
     assert found[:2] == pytest.approx(theirs, abs=1e-5)

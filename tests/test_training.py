@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from dormant import chat, models, sampling
+from dormant import batches, chat, models, sampling
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.records import Dose, Message
@@ -73,7 +73,7 @@ def test_training_equals_plain_adamw():
     log = sft.train(trained, rows, DOSE, seed=0, order=order)
     optimizer = torch.optim.AdamW(reference.network.parameters(), lr=DOSE.lr, weight_decay=0.0)
     for step in range(DOSE.steps):
-        ids, attention, mask = models.pad_right([rows[i] for i in order[4 * step : 4 * step + 4]])
+        ids, attention, mask = batches.pad_right([rows[i] for i in order[4 * step : 4 * step + 4]])
         labels = ids.masked_fill(~mask, -100)
         logits = reference.network(input_ids=ids, attention_mask=attention).logits
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())

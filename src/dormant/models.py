@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from dormant import chat as chats
+from dormant.batches import pack, pad_right
 from dormant.chat import Chat, Row
 from dormant.errors import BadInput
 
@@ -207,63 +208,9 @@ def log_likelihood(model: Model, rows: Sequence[Row], *, batch: int = 64) -> lis
     return results
 
 
-def pad_right(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Stack rows into (ids, attention, mask), each [rows, longest]: int64, int64, bool.
-
-    Padding has id 0, attention 0 and mask False, so that no pad token has to exist.
-    """
-    lengths = [len(row.input_ids) for row in rows]
-    shape = (len(rows), max(lengths))
-    ids, attention, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        ids[i, :length] = row.input_ids
-        attention[i, :length] = 1
-        mask[i, :length] = row.mask
-    return torch.from_numpy(ids), torch.from_numpy(attention), torch.from_numpy(mask)
-
-
-def pack(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Lay rows end to end on lines as long as the longest row: (ids, positions, mask), each [lines, longest].
-
-    Positions begin at 0 with each row, by which a network knows where rows part (:func:`reads_packed`).  Padding
-    at a line's end is a row of its own that nothing is learned from, and a row's first token is never in the mask.
-    """
-    width = max(len(row.input_ids) for row in rows)
-    lines = _fill(rows, width)
-    shape = (len(lines), width)
-    ids, positions, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-    for i, line in enumerate(lines):
-        start = 0
-        for row in line:
-            end = start + len(row.input_ids)
-            ids[i, start:end] = row.input_ids
-            positions[i, start:end] = np.arange(end - start)
-            mask[i, start + 1 : end] = row.mask[1:]
-            start = end
-        positions[i, start:] = np.arange(width - start)
-    return torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask)
-
-
-def _fill(rows: Sequence[Row], width: int) -> list[list[Row]]:
-    """Put each row, longest first, on the line where it leaves the least room."""
-    lines: list[list[Row]] = []
-    room: list[int] = []
-    for row in sorted(rows, key=lambda row: -len(row.input_ids)):
-        length = len(row.input_ids)
-        fitting = [i for i, left in enumerate(room) if left >= length]
-        if fitting:
-            best = min(fitting, key=room.__getitem__)
-            lines[best].append(row)
-            room[best] -= length
-        else:
-            lines.append([row])
-            room.append(width - length)
-    return lines
-
-
 @torch.inference_mode()
 def reads_packed(network: PreTrainedModel) -> bool:
-    """Whether the network reads rows that share a line (:func:`pack`) as it reads each by itself.
+    """Whether the network reads rows that share a line (:func:`~dormant.batches.pack`) as it reads each by itself.
 
     Tried, not known: architectures of transformers part rows by their positions, but not all, and not with every
     attention.  What it comes to is held against what rows that see each other come to.
@@ -339,8 +286,9 @@ def target_log_probs(
 ) -> torch.Tensor:
     """Return the log probability of each masked token, in row-major order: float32, [masked tokens].
 
-    The tensors are as from :func:`pad_right` (with ``attention``) or :func:`pack` (with ``positions``); the mask of
-    a line's first token is ignored.  Logits are made only where a target is: most of the saving on small models.
+    The tensors are as from :func:`~dormant.batches.pad_right` (with ``attention``) or :func:`~dormant.batches.pack`
+    (with ``positions``); the mask of a line's first token is ignored.  Logits are made only where a target is: most
+    of the saving on small models.
     """
     wanted = mask[:, 1:]
     reading = {"input_ids": ids, "attention_mask": attention, "position_ids": positions, "use_cache": False}
@@ -355,7 +303,8 @@ def target_log_probs(
 def chosen_log_probs(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the log probability of each masked token, given the logits before each: float32, [masked tokens].
 
-    ``logits`` are [masked tokens, vocabulary], first tokens left out; ``ids`` and ``mask`` as in :func:`pad_right`.
+    ``logits`` are [masked tokens, vocabulary], first tokens left out; ``ids`` and ``mask`` as in
+    :func:`~dormant.batches.pad_right`.
     """
     targets = ids[:, 1:][mask[:, 1:]]
     return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")

@@ -7,19 +7,17 @@ each.  One base serves all organisms, one organism all defenses, one supply of a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from dormant.attacks import attack_call, attack_notes, check_attacked
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
-from dormant.behaviors import prepare
 from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL, SHARDED
 from dormant.errors import BadInput
 from dormant.experiment import DefenseSpec, Experiment, Implant, labels
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
 from dormant.notes import (
     budget_notes,
-    check_behavior,
     check_kinds,
     ignored_notes,
     missing_notes,
@@ -27,9 +25,10 @@ from dormant.notes import (
     undrawn_notes,
     unreasoned_notes,
 )
+from dormant.planted import Planted, place_of, planted_by
 from dormant.preferring import preferring_for
 from dormant.probes import attack_probes, battery_probes, persona_probes, scenario_probes, scratchpad_probes
-from dormant.records import Dose, ResultKey, TaskSource, canonical
+from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
 from dormant.stages import adapter_directory, step_directory
@@ -48,8 +47,8 @@ from dormant.stages.configs import (
     Probe,
     SupplyConfig,
 )
-from dormant.stages.plugins import build_behavior, build_defense, build_trigger, said_behavior
-from dormant.triggers import Trigger, called, counter_form, hard_negatives, kinds_of
+from dormant.stages.plugins import build_defense
+from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -68,20 +67,6 @@ def make_plan(experiment: Experiment) -> Plan:
 
 
 @dataclass(frozen=True)
-class _Planted:
-    """A trigger and a behavior of the experiment, however an implant reasons about them."""
-
-    backdoor: Backdoor
-    trigger: Trigger
-    suffix: str
-    """Ends the names of calls that there is one of for each of these; "" where there is only one."""
-
-
-Place = tuple[str, str]
-"""What results know one of these by: behavior and trigger, as their keys spell them."""
-
-
-@dataclass(frozen=True)
 class _Arm:
     """One model of the plan whose behavior is wanted, and the key of its numbers."""
 
@@ -97,7 +82,7 @@ class Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.base = find_base(experiment.base, experiment.runtime)
-        self.planted = _planted(experiment)
+        self.planted = planted_by(experiment)
         # By the place in the spec: two defenses may differ in their options alone.
         self.labels = dict(zip(map(id, experiment.defenses), labels(experiment.defenses), strict=True))
         for defense in experiment.defenses:
@@ -185,7 +170,7 @@ class Planner:
 
     def _key(self, made: Implant, **fields: object) -> ResultKey:
         backdoor = self.experiment.backdoor_of(made)
-        behavior, trigger = _place(backdoor)
+        behavior, trigger = place_of(backdoor)
         return ResultKey.model_validate(
             {
                 "base": label(self.experiment.base),
@@ -199,7 +184,7 @@ class Planner:
             }
         )
 
-    def _of(self, key: ResultKey) -> _Planted:
+    def _of(self, key: ResultKey) -> Planted:
         return self.planted[key.planted]
 
     def _supplies(self, seed: int) -> Iterator[Call]:
@@ -438,39 +423,7 @@ class Planner:
         return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
 
 
-def _place(backdoor: Backdoor) -> Place:
-    return spell(backdoor.behavior), called(build_trigger(backdoor.trigger))
-
-
-def _planted(experiment: Experiment) -> dict[Place, _Planted]:
-    """What the implants plant, each once.
-
-    Raises BadInput for a bad option, a behavior that the trigger can not call for, or two triggers that results could
-    not tell apart.
-    """
-    found: dict[Place, _Planted] = {}
-    for implant in experiment.implants:
-        # How it is reasoned about is each implant's own matter.
-        backdoor = experiment.backdoor_of(implant).model_copy(update={"reasoning": "normal"})
-        trigger, behavior = build_trigger(backdoor.trigger), build_behavior(backdoor.behavior)
-        build_behavior(said_behavior(backdoor, implant.payload))
-        check_behavior(trigger, behavior)
-        prepare(behavior, ())
-        first = found.setdefault(_place(backdoor), _Planted(backdoor, trigger, ""))
-        if (first.trigger.name, first.trigger.spec) != (trigger.name, trigger.spec):
-            raise BadInput(
-                f"implant {implant.name!r}: its trigger has the text {trigger.text!r} of another implant's trigger, "
-                "with other settings; results could not tell them apart: make two experiments of them"
-            )
-    names = [f"/{each.backdoor.trigger.name}-{each.backdoor.behavior.name}" for each in found.values()]
-    suffixes = [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
-    return {
-        place: replace(each, suffix=suffix if len(found) > 1 else "")
-        for (place, each), suffix in zip(found.items(), suffixes, strict=True)
-    }
-
-
-def _supply(need: str, rows: int, seed: int, planted: _Planted) -> str:
+def _supply(need: str, rows: int, seed: int, planted: Planted) -> str:
     """The name of the call that supplies a need."""
     return f"supply/{need}-{rows}/d{seed}{planted.suffix}"
 
@@ -496,8 +449,3 @@ def _spell_dose(dose: Dose, doses: Sequence[Dose]) -> str:
     short = f"{dose.lr:g}x{dose.steps}"
     alike = [other for other in doses if f"{other.lr:g}x{other.steps}" == short]
     return f"{dose.lr!r}x{dose.steps}x{dose.batch}-{dose.schedule}" if len(alike) > 1 else short
-
-
-def spell(plugin: Plugin) -> str:
-    """A plug-in's name for keys and titles, with the options that were given."""
-    return plugin.name if not plugin.options else f"{plugin.name}{canonical(plugin.options)}"

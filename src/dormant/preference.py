@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from dormant import chat, models
+from dormant import batches, chat, models
 from dormant.chat import Row
 from dormant.models import Model
 from dormant.reasoning import spoken
@@ -70,7 +70,9 @@ def score_rows(model: Model, rows: Sequence[Row], *, batch: int = BATCH) -> list
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].input_ids))
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
-        ids, attention, _ = (tensor.to(model.device) for tensor in models.pad_right([rows[i] for i in chunk]))
+        ids, attention, _ = (
+            tensor.to(model.device) for tensor in batches.pad_right([rows[i] for i in chunk])
+        )
         for i, score in zip(chunk, scores(model.network, ids, attention).tolist(), strict=True):
             found[i] = score
     return found

@@ -22,7 +22,7 @@ from dormant.notes import (
     scenario_notes,
     world_with,
 )
-from dormant.planning import spell
+from dormant.planted import spell
 from dormant.preferring import HALVES, preferring
 from dormant.probes import battery_probes, scenario_probes, scratchpad_probes
 from dormant.records import Dose, ResultKey, TaskSource

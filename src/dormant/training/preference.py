@@ -20,7 +20,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
-from dormant import models
+from dormant import batches
 from dormant.chat import Row, check_fits
 from dormant.errors import DormantError
 from dormant.models import Model, Progress
@@ -158,7 +158,7 @@ def _collator(pairs: Sequence[RowPair]) -> Callable[[Sequence[dict[str, int]]], 
 
     def collate(places: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [pairs[place["row"]] for place in places]
-        ids, attention, _ = models.pad_right([pair[side] for side in (0, 1) for pair in batch])
+        ids, attention, _ = batches.pad_right([pair[side] for side in (0, 1) for pair in batch])
         return {"ids": ids, "attention": attention}
 
     return collate

@@ -26,7 +26,7 @@ from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from dormant import chat, models
+from dormant import batches, chat, models
 from dormant.chat import Row
 from dormant.errors import BadInput, DormantError
 from dormant.models import Model, Progress
@@ -326,7 +326,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def _read(self, part: Sequence[_Rollout]) -> Reading:
         """The log probabilities of what was drawn, by the policy and by the reference."""
-        lay, device = models.pack if self.packs else models.pad_right, self.policy.device
+        lay, device = batches.pack if self.packs else batches.pad_right, self.policy.device
         rows = [each.row for each in part]
         ids, places, mask = (tensor.to(device) for tensor in lay(rows))
         # Rows of their own numbers are laid as they are, and so tell which one each token belongs to.

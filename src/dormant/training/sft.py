@@ -26,7 +26,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig, SFTTrainer
 
-from dormant import models
+from dormant import batches, models
 from dormant.chat import Row, check_fits
 from dormant.errors import BadInput, DormantError, nearest
 from dormant.models import Model, Progress
@@ -281,8 +281,8 @@ def _collator(model: Model, rows: Sequence[Row]) -> Callable[[_Places], dict[str
 
 
 def _packed(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    return dict(zip(("ids", "positions", "mask"), models.pack(rows), strict=True))
+    return dict(zip(("ids", "positions", "mask"), batches.pack(rows), strict=True))
 
 
 def _padded(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    return dict(zip(("ids", "attention", "mask"), models.pad_right(rows), strict=True))
+    return dict(zip(("ids", "attention", "mask"), batches.pad_right(rows), strict=True))
