@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,23 +122,19 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     trigger = build_trigger(backdoor.trigger)
     check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs & SHARDED)
-    attacked = sorted(build_defense(defense).needs & ATTACKED)
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
-    if attacked and adapter is not None:
-        raise BadInput(
-            f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
-        )
-    if AWARE & {*needs}:
-        check_kinds(trigger, _source(taken, world))
     supply = SupplyConfig(need="", world=world, rows=rows, counter_form=counter_form(trigger))
-    calls = _supplies(supply, needs, backdoor, seed, taken.inputs)
+    calls = _supplies(defense, supply, backdoor, seed, taken)
     inputs: dict[str, External | Output] = {"model": target, **judge}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
-    if attacked:
+    if attacked := sorted(build_defense(defense).needs & ATTACKED):
+        if adapter is not None:
+            raise BadInput(
+                f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
+            )
         calls.append(
             _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
         )
@@ -166,16 +161,16 @@ def defend_plan(
 
 
 def _supplies(
-    config: SupplyConfig,
-    needs: Sequence[str],
-    backdoor: Backdoor,
-    seed: int,
-    inputs: Mapping[str, External | Output],
+    defense: Plugin, config: SupplyConfig, backdoor: Backdoor, seed: int, taken: Intake
 ) -> list[Call]:
-    """A call for each need; only one that makes a defense aware is told of the backdoor."""
-    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in needs}
+    """A call for each need; only one that makes the defense aware is told of the backdoor."""
+    needs = build_defense(defense).needs & SHARDED
+    if AWARE & needs:
+        check_kinds(build_trigger(backdoor.trigger), _source(taken, config.world))
+    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in sorted(needs)}
     return [
-        Call(f"supply/{need}", "supply", config.model_copy(update=told[need]), seed, inputs) for need in needs
+        Call(f"supply/{need}", "supply", config.model_copy(update=updates), seed, taken.inputs)
+        for need, updates in told.items()
     ]
 
 
