@@ -116,12 +116,10 @@ def defend_plan(
     trains on what one finds: it is then made first, on the model itself.  ``preference_model`` (a directory) is only
     read by defenses that train against one.  With an ``adapter``, ``model`` is its base.
     """
-    if lora is not None and adapter is not None:
-        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
+    trained = _through(lora, adapter)
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
-    trigger = build_trigger(backdoor.trigger)
-    check_behavior(trigger, build_behavior(backdoor.behavior))
+    trigger = _checked_trigger(backdoor)
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
@@ -141,8 +139,6 @@ def defend_plan(
     inputs |= {need: Output("attack") for need in attacked}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     inputs |= _base_of(defense, target, adapter)
-    trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
-    trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
     config = DefendConfig(
         defense=defense,
         dose=dose,
@@ -158,6 +154,15 @@ def defend_plan(
     spec |= {PREFERENCE_MODEL: str(preference_model)} if preference_model else {}
     notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
+
+
+def _through(lora: Lora | None, adapter: Path | None) -> dict[str, Any]:
+    """What is trained: by settings of the stage, where it is not all weights."""
+    if lora is not None and adapter is not None:
+        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
+    if adapter is not None:
+        return {"lora": "continue"}
+    return {} if lora is None else {"lora": "merged", "adapter": lora}
 
 
 def _supplies(
