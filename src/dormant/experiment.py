@@ -123,6 +123,13 @@ class DefenseSpec(Plugin):
     adapter: Lora = Lora()
     """The new adapter of ``lora: merged``."""
 
+    @property
+    def spelled(self) -> str:
+        """As of any plug-in; of a file its name alone, wherever it lies."""
+        data = self.options.get("data")
+        named = {"data": Path(data).name} if isinstance(data, str) else {}
+        return Plugin(name=self.name, **(self.options | named)).spelled
+
     @model_validator(mode="after")
     def _adapter_is_used(self) -> DefenseSpec:
         if "adapter" in self.model_fields_set and self.adapter != Lora() and self.lora != "merged":

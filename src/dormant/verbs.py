@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dormant.attacks import attack_call
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
-from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL, SHARDED
+from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL
 from dormant.errors import BadInput
 from dormant.experiment import AttackSpec, Battery, Preference
 from dormant.intake import Intake, take, take_scenarios, template_notes
@@ -38,11 +37,11 @@ from dormant.stages.configs import (
     PretrainConfig,
     Probe,
     Runtime,
-    SupplyConfig,
     World,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger, called, counter_form, kinds_of
+from dormant.supplying import as_trained, check_kinds_for, supplies, take_own
+from dormant.triggers import Trigger, called, kinds_of
 
 Chat = Literal["auto", "plain"]
 
@@ -123,7 +122,7 @@ def defend_plan(
     # Bad options are found now, not by a later stage.
     trigger = build_trigger(backdoor.trigger)
     check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs & SHARDED)
+    needs = build_defense(defense).needs
     attacked = sorted(build_defense(defense).needs & ATTACKED)
     judge = _judge(defense, preference_model)
     target = as_input(model)
@@ -133,12 +132,17 @@ def defend_plan(
         raise BadInput(
             f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
         )
-    if AWARE & {*needs}:
+    if AWARE & needs:
         check_kinds(trigger, _source(taken, world))
-    supply = SupplyConfig(need="", world=world, rows=rows, counter_form=counter_form(trigger))
-    calls = _supplies(supply, needs, backdoor, seed, taken.inputs)
+    check_kinds_for(defense.name, build_defense(defense), [backdoor], _source(taken, world))
+    own, told = take_own([defense], taken.inputs)
+    wanted = list(supplies(defense, rows, own))
+    calls = [
+        each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
+        for each in wanted
+    ]
     inputs: dict[str, External | Output] = {"model": target, **judge}
-    inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
+    inputs |= {each.need: Output(f"supply/{each.need}") for each in wanted}
     if attacked:
         calls.append(
             _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
@@ -149,7 +153,7 @@ def defend_plan(
     trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
     trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
     config = DefendConfig(
-        defense=defense,
+        defense=as_trained(defense),
         dose=dose,
         reasoning=backdoor.reasoning,
         at_steps=(dose.steps,),
@@ -161,22 +165,8 @@ def defend_plan(
     spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world, "lora": config.lora}
     spec |= {PREFERENCE_MODEL: str(preference_model)} if preference_model else {}
-    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
+    notes = commit_notes(model) + taken.notes + told + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
-
-
-def _supplies(
-    config: SupplyConfig,
-    needs: Sequence[str],
-    backdoor: Backdoor,
-    seed: int,
-    inputs: Mapping[str, External | Output],
-) -> list[Call]:
-    """A call for each need; only one that makes a defense aware is told of the backdoor."""
-    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in needs}
-    return [
-        Call(f"supply/{need}", "supply", config.model_copy(update=told[need]), seed, inputs) for need in needs
-    ]
 
 
 def _base_of(defense: Plugin, target: External, adapter: Path | None) -> dict[str, External]:

@@ -74,7 +74,7 @@ class HHHRL:
         at_once: int = 128,
     ) -> None:
         options = {name: value for name, value in locals().items() if name in Settings.model_fields}
-        self.settings = Settings.model_validate(options)
+        self.settings = self.drawing = Settings.model_validate(options)
         self.needs = self.needs | ({BASE} if kl_to == "base" else set())
         self.needs = self.needs | ({"attack_set"} if attack_share else set())
 

@@ -41,6 +41,8 @@ class TrainingLog:
     batch: int
     curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """What else was measured at each step, by name; None where it could not be."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What became of rows before the first step, where not all were trained on: by a word or a reason."""
 
     def samples_seen(self, step: int) -> int:
         """Rows trained on after ``step`` steps, repeats counted."""

@@ -201,8 +201,8 @@ def _log(steps: Steps, dose: Dose) -> RLLog:
         tuple(steps.losses),
         tuple(note["tokens"] for note in steps.notes),
         dose.batch,
-        {name: tuple(note[name] for note in steps.notes) for name in CURVES},
-        {phase: tuple(note[phase] for note in steps.notes) for phase in PHASES},
+        curves={name: tuple(note[name] for note in steps.notes) for name in CURVES},
+        seconds={phase: tuple(note[phase] for note in steps.notes) for phase in PHASES},
     )
 
 
