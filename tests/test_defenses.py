@@ -190,12 +190,11 @@ def test_trigger_aware_is_the_aware_one() -> None:
     assert {name for name in DEFENSES if DEFENSES.get(name).needs & AWARE} == {"trigger-aware"}
 
 
-def test_it_repeats_itself_to_the_bit_and_follows_its_seed(
+def test_it_follows_its_seed(
     name: str, base: Path, supplies: dict[str, Path], whole: Whole, tmp_path: Path
 ) -> None:
     first = relative(whole(name, "full"))
-    assert relative(defended(name, base, supplies, tmp_path / "again")) == first
-    seeded = relative(defended(name, base, supplies, tmp_path / "seeded", seed=1))
+    seeded = relative(defended(name, base, supplies, tmp_path, seed=1))
     assert sorted(seeded) == sorted(first)
     final = f"steps/{DOSE.steps:06d}/model.safetensors"
     assert seeded[final] != first[final]
@@ -211,14 +210,6 @@ def test_it_saves_at_the_steps_asked_for_and_at_no_other(name: str, base: Path, 
     one, last = weights(out, 1), weights(out)
     assert any((one[key] != start[key]).any() for key in start)
     assert any((one[key] != last[key]).any() for key in start)
-
-
-def test_where_it_saves_does_not_change_what_it_trains(
-    name: str, base: Path, supplies: dict[str, Path], whole: Whole, tmp_path: Path
-) -> None:
-    often = weights(whole(name, "full"))
-    once = weights(defended(name, base, supplies, tmp_path / "once", at_steps=(DOSE.steps,)))
-    assert all(torch.equal(often[key], once[key]) for key in often)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -258,8 +249,8 @@ def checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(train, "__kwdefaults__", {**(train.__kwdefaults__ or {}), "resume_every": 2})
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
+@pytest.mark.parametrize("form", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+def test_killed_in_the_middle_it_goes_on_to_the_bits_of_one_that_was_not(
     name: str,
     form: str,
     base: Path,
@@ -297,16 +288,24 @@ class Guarded:
 
 
 def test_it_is_given_what_it_declared_and_reads_nothing_else(
-    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+    name: str, base: Path, supplies: dict[str, Path], whole: Whole, tmp_path: Path
 ) -> None:
     defense: Defense = build_defense(Plugin(name=name, **BRIEF.get(name, {})))
     given = supply.read_given({need: supplies[need] for need in defense.needs})
     present = {field.name for field in dataclasses.fields(Given) if getattr(given, field.name) is not None}
     assert present == defense.needs
     guarded: Any = Guarded(given)
-    training = TrainingRun(0, (DOSE.steps,), lambda step, model: None, tmp_path / RESUME, quiet)
+    kept: dict[str, torch.Tensor] = {}
+
+    def save(step: int, model: models.Model) -> None:
+        kept.update({key: value.clone() for key, value in model.network.state_dict().items()})
+
+    training = TrainingRun(0, (DOSE.steps,), save, tmp_path / RESUME, quiet)
     defense.train(models.load(base), guarded, DOSE, training)
     assert guarded.read == defense.needs
+    # Where it saves, and how often, does not change what it trains.
+    often = weights(whole(name, "full"))
+    assert all(torch.equal(kept[key], often[key]) for key in often)
 
 
 def test_the_no_op_sees_as_many_samples_and_tokens_as_the_safety_training(
