@@ -116,42 +116,28 @@ def defend_plan(
     trains on what one finds: it is then made first, on the model itself.  ``preference_model`` (a directory) is only
     read by defenses that train against one.  With an ``adapter``, ``model`` is its base.
     """
-    if lora is not None and adapter is not None:
-        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
+    trained = _through(lora, adapter)
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
-    trigger = build_trigger(backdoor.trigger)
-    check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = build_defense(defense).needs
-    attacked = sorted(build_defense(defense).needs & ATTACKED)
+    _checked_trigger(backdoor)
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
-    if attacked and adapter is not None:
-        raise BadInput(
-            f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
-        )
-    if AWARE & needs:
-        check_kinds(trigger, _source(taken, world))
-    check_kinds_for(defense.name, build_defense(defense), [backdoor], _source(taken, world))
-    own, told = take_own([defense], taken.inputs)
-    wanted = list(supplies(defense, rows, own))
-    calls = [
-        each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
-        for each in wanted
-    ]
+    calls, told = _supplies(defense, rows, backdoor, seed, taken, world)
     inputs: dict[str, External | Output] = {"model": target, **judge}
-    inputs |= {each.need: Output(f"supply/{each.need}") for each in wanted}
-    if attacked:
+    inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
+    if attacked := sorted(build_defense(defense).needs & ATTACKED):
+        if adapter is not None:
+            raise BadInput(
+                f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
+            )
         calls.append(
             _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
         )
     inputs |= {need: Output("attack") for need in attacked}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     inputs |= _base_of(defense, target, adapter)
-    trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
-    trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
     config = DefendConfig(
         defense=as_trained(defense),
         dose=dose,
@@ -167,6 +153,30 @@ def defend_plan(
     spec |= {PREFERENCE_MODEL: str(preference_model)} if preference_model else {}
     notes = commit_notes(model) + taken.notes + told + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
+
+
+def _through(lora: Lora | None, adapter: Path | None) -> dict[str, Any]:
+    """What is trained: by settings of the stage, where it is not all weights."""
+    if lora is not None and adapter is not None:
+        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
+    if adapter is not None:
+        return {"lora": "continue"}
+    return {} if lora is None else {"lora": "merged", "adapter": lora}
+
+
+def _supplies(
+    defense: Plugin, rows: int, backdoor: Backdoor, seed: int, taken: Intake, world: World
+) -> tuple[list[Call], tuple[str, ...]]:
+    """A call for each need, and what to tell the user of the rows that the defense brings."""
+    built, source = build_defense(defense), _source(taken, world)
+    if AWARE & built.needs:
+        check_kinds(build_trigger(backdoor.trigger), source)
+    check_kinds_for(defense.name, built, [backdoor], source)
+    own, told = take_own([defense], taken.inputs)
+    return [
+        each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
+        for each in supplies(defense, rows, own)
+    ], told
 
 
 def _base_of(defense: Plugin, target: External, adapter: Path | None) -> dict[str, External]:
