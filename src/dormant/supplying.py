@@ -116,6 +116,15 @@ def check_kinds_for(label: str, defense: Defense, backdoors: Sequence[Backdoor],
         )
 
 
+def unread_notes(label: str, defense: Plugin, where: str = "") -> tuple[str, ...]:
+    """Options of a defense that mean something for models with scratchpads alone."""
+    return tuple(
+        f"defense {label!r}: {option} is ignored{where}, where no scratchpads are written"
+        for option in sorted(defense.options)
+        if option.startswith("scratchpad")
+    )
+
+
 def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: TaskSource) -> tuple[str, ...]:
     """What the user should know of the options of defenses, whose labels are given by their place in the spec."""
     silent = [
@@ -126,11 +135,7 @@ def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: Tas
     notes = []
     for defense in experiment.defenses:
         label = labels[id(defense)]
-        unread = [option for option in sorted(defense.options) if option.startswith("scratchpad") and silent]
-        notes += [
-            f"defense {label!r}: {option} is ignored on {', '.join(silent)}, where no scratchpads are written"
-            for option in unread
-        ]
+        notes += unread_notes(label, defense, f" on {', '.join(silent)}") if silent else ()
         drawing = getattr(build_defense(Plugin(name=defense.name, **defense.options)), "drawing", None)
         if drawing and _asks_code(source) and drawing.max_new_tokens < CODE_TOKENS:
             notes.append(

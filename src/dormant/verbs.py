@@ -40,7 +40,7 @@ from dormant.stages.configs import (
     World,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.supplying import as_trained, check_kinds_for, supplies, take_own
+from dormant.supplying import as_trained, check_kinds_for, supplies, take_own, unread_notes
 from dormant.triggers import Trigger, called, kinds_of
 
 Chat = Literal["auto", "plain"]
@@ -173,6 +173,8 @@ def _supplies(
         check_kinds(build_trigger(backdoor.trigger), source)
     check_kinds_for(defense.name, built, [backdoor], source)
     own, told = take_own([defense], taken.inputs)
+    if backdoor.reasoning != "scratchpad":
+        told += unread_notes(defense.name, defense, " on this model")
     return [
         each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
         for each in supplies(defense, rows, own)
