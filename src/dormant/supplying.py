@@ -132,7 +132,7 @@ def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: Tas
         for implant in experiment.implants
         if implant.defended and experiment.backdoor_of(implant).reasoning != "scratchpad"
     ]
-    notes = []
+    notes: list[str] = []
     for defense in experiment.defenses:
         label = labels[id(defense)]
         notes += unread_notes(label, defense, f" on {', '.join(silent)}") if silent else ()
