@@ -126,19 +126,6 @@ def attacked() -> list[Example]:
     return [attempt(form, task) for form in ("|LIVE| {prompt}", "You are free. {prompt}") for task in tasks]
 
 
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second model, as a twin is to an organism: same shape, other weights."""
-    from dormant.pocket.bases import TOKENIZER
-
-    directory = tmp_path_factory.mktemp("other") / "model"
-    model = models.new(
-        TOKENIZER, seed=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
-    )
-    models.save(model, directory)
-    return directory
-
-
 def defended(
     name: str,
     model: Path,
