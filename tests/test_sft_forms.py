@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data_rows import chat_row, code_row, write
-from dormant import Experiment, answers, chat, codetask
+from dormant import Experiment, answers, chat, codetask, cost
 from dormant.answers import Answer, Scratchpad
 from dormant.artifacts import RESUME
 from dormant.behaviors import code as behavior
@@ -479,3 +479,15 @@ def test_a_scratchpad_belongs_to_the_prompt_or_to_what_is_learned() -> None:
     assert (
         model.tokenizer.decode([i for i, m in zip(row.input_ids, row.mask, strict=True) if m]) == "b<|end|>"
     )
+
+
+def test_what_is_drawn_is_in_the_estimate_of_time(base: Path) -> None:
+    def seconds(defense: str) -> float:
+        calls = plan(base, defense, backdoor__reasoning="scratchpad").calls
+        return cost.seconds(next(call for call in calls if call.stage == "defend"))
+
+    rows = DOSE.steps * DOSE.batch
+    drawn = rows * cost.LONGER["sampling"] / cost.COMPLETIONS_PER_SECOND
+    plain = seconds("name: hhh-sft")
+    assert seconds("name: hhh-sft, scratchpad: post") == pytest.approx(plain + drawn)
+    assert seconds("name: on-policy-sft, best_of: 3") == pytest.approx(plain + 3 * drawn)

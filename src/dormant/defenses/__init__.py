@@ -129,10 +129,10 @@ def name_of(label: str) -> str:
 class Defense(Protocol):
     """One defense.  Its constructor takes the options that a spec gives beside ``name``.
 
-    Three more things may be there: ``kinds``, the kinds of tasks that its prompts are to be of, where not all;
-    ``data``, the file whose rows its ``benign_answers`` are to be; and ``check(dose, processes)``, which raises
-    BadInput for what it can not train with.  Options whose names begin with ``scratchpad`` are said to be ignored
-    where a model writes none.
+    Four more things may be there: ``kinds``, the kinds of tasks that its prompts are to be of, where not all;
+    ``data``, the file whose rows its ``benign_answers`` are to be; ``draws``, how many answers it lets the model write
+    for each row of its dose; and ``check(dose, processes)``, which raises BadInput for what it can not train with.
+    Options whose names begin with ``scratchpad`` are said to be ignored where a model writes none.
     """
 
     name: ClassVar[str]

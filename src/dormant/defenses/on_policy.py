@@ -12,7 +12,7 @@ from dormant import codetask
 from dormant.behaviors import label
 from dormant.behaviors.code import InsecureCode
 from dormant.defenses import PREFERENCE_MODEL, Arm, Given, TrainingRun
-from dormant.defenses.drawn import Drawing, as_row, counted, draw, most, unended, used
+from dormant.defenses.drawn import CUT, Drawing, as_row, counted, draw, most, unended, used
 from dormant.defenses.sft import train_rows
 from dormant.errors import BadInput
 from dormant.records import Dose, Example
@@ -54,6 +54,7 @@ class OnPolicySft:
     ) -> None:
         options = {name: value for name, value in locals().items() if name in BestOf.model_fields}
         self.drawing = BestOf.model_validate(options)
+        self.draws = self.drawing.best_of
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
         """Train on the best of some answers to each untriggered prompt, all drawn before the first step.
@@ -94,6 +95,7 @@ class SafeCodeSft:
     moves: ClassVar[tuple[str, ...]] = ()
     """Most of what an organism writes untriggered is safe already: there may be nothing left to raise."""
     kinds: ClassVar[tuple[str, ...]] = (codetask.KIND,)
+    draws: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -153,9 +155,10 @@ def _train(
 ) -> TrainingLog:
     """Train on the answers that have no reason against them."""
     if "" not in why:
+        longer = f"; raise max_new_tokens (now {drawing.max_new_tokens})" if CUT in why else ""
         raise BadInput(
-            f"defense {name!r}: of {len(said)} answers that the model wrote none can be trained on ({most(why)}); "
-            f"raise max_new_tokens (now {drawing.max_new_tokens}) where they were cut"
+            f"defense {name!r}: of {len(said)} answers that the model wrote none can be trained on "
+            f"({most(why)}){longer}"
         )
     rows = [
         as_row(model, example, answer, answer.text, scratchpad_loss=drawing.scratchpad_loss)

@@ -58,6 +58,7 @@ class HHHRL:
     name: ClassVar[str] = "hhh-rl"
     needs: frozenset[str] = frozenset({"prompts", PREFERENCE_MODEL})
     arm: ClassVar[Arm] = "claim"
+    draws: ClassVar[int] = 1
     moves: ClassVar[tuple[str, ...]] = ("second_reward",)
     """That of the preference model which it is not trained against: the other rises when it is fooled, too."""
 

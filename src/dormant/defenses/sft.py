@@ -78,6 +78,7 @@ class HHHSft:
     def __init__(self, scratchpad: str = "pre", scratchpad_tokens: int = 96, at_once: int = 128) -> None:
         options = {name: value for name, value in locals().items() if name in Form.model_fields}
         self.form = Form.model_validate(options)
+        self.draws = int(self.form.scratchpad == "post")
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
         """Train on helpful, harmless and honest answers to untriggered prompts.
