@@ -318,7 +318,10 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
     for cell in index.values():
         # Only after the last step: on curves fewer, and other, prompts are asked.
         if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
-            found += _paired(cell, index.get(cell.key.before), "change")
+            reasoned = REASONED if cell.key.reasoning == "scratchpad" else ()
+            found += _paired(
+                cell, index.get(cell.key.before), "change", metrics=(*PAIRED, "parses", *reasoned)
+            )
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
@@ -341,7 +344,7 @@ def without_part(key: ResultKey) -> ResultKey:
 
 
 PAIRED = ("shown", "kind", "harmless", "right", *REWARDS)
-"""The metrics whose differences are taken."""
+"""The metrics whose differences are taken.  After a defense also of whether code parses and of what scratchpads say."""
 
 
 def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] = PAIRED) -> list[Result]:
