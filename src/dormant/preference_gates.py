@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from dormant import stats
-from dormant.defenses import DEFENSES, PREFERENCE_MODEL
+from dormant.defenses import DEFENSES, PREFERENCE_MODEL, name_of
 from dormant.evidence import Evidence, Gate
 from dormant.records import ResultKey
 from dormant.results import Cell, artifact_path
@@ -17,7 +17,7 @@ from dormant.stages.logs import read_log
 def _preferring(evidence: Evidence) -> list[str]:
     """The defenses of the run that train against a preference model; "", which none is called, where there are none."""
     names = sorted({cell.key.defense for cell in evidence.cells} - {"none"})
-    return [name for name in names if PREFERENCE_MODEL in DEFENSES.get(name).needs] or [""]
+    return [name for name in names if PREFERENCE_MODEL in DEFENSES.get(name_of(name)).needs] or [""]
 
 
 def preference_model_valid(evidence: Evidence) -> Iterator[Gate]:

@@ -141,6 +141,9 @@ def rates(cell: Cell) -> list[Result]:
         found.append(
             _result(cell, "found", hits / n, stats.wilson(hits, n), hits, "wilson", [0.0] * n, None, **common)
         )
+    # A point of a curve has too few prompts to be cut into groups.
+    if not _final(cell.key):
+        return found
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
     if cell.key.stratum == SCENARIOS:
@@ -148,8 +151,8 @@ def rates(cell: Cell) -> list[Result]:
         found += _by(cell, SCENARIOS, "shown", lambda row: str(row["operands"][1]))
     if cell.key.condition.startswith(("near:", "variant:")):
         found += _by(cell, "instance", "shown") + _by(cell, "year", "shown", _year)
-    elif cell.key.stratum in ("all", OWN_KINDS) and _final(cell.key) and all(map(_cwe, cell.rows)):
-        # Where kinds are mixed, those of code are asked by themselves too.  On curves a CWE has too few prompts.
+    elif cell.key.stratum in ("all", OWN_KINDS) and all(map(_cwe, cell.rows)):
+        # Where kinds are mixed, those of code are asked by themselves too.
         found += _by(cell, "cwe", "shown", _cwe)
         found += [row for metric in ("shown", "parses") for row in _by(cell, "part", metric, _part)]
     return found

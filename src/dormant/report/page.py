@@ -12,7 +12,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dormant.records import Result
-from dormant.report import answer, generalization, limits, panels, sheets, talks, thoughts, weaknesses, words
+from dormant.report import (
+    answer,
+    costs,
+    generalization,
+    limits,
+    panels,
+    reinforcement,
+    reproduced,
+    sheets,
+    talks,
+    thoughts,
+    weaknesses,
+    words,
+)
 from dormant.report.figures import STYLES, Style
 from dormant.report.paper import published
 from dormant.report.protocol import Lineage, Trial, by_backdoor, headline
@@ -62,6 +75,10 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             bars=panels.bars(run, organisms),
             curves=panels.curves(run, organisms),
             implanting=panels.implanting(run, organisms),
+            arms=reinforcement.arms(run, organisms),
+            reproduced=reproduced.figures(run, organisms),
+            costs=costs.with_total(run),
+            works=costs.WORK,
             years=generalization.drawing(run, organisms),
             dated=generalization.dated(run, organisms),
             languages=generalization.languages(run, organisms),

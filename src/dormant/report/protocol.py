@@ -150,6 +150,19 @@ def headline(run: Run, organisms: Iterable[Lineage]) -> tuple[Lineage, Trial] | 
     return first[-1] if first else None
 
 
+def headlines(run: Run, lineage: Lineage) -> list[Trial]:
+    """One trial of each defense: at the dose that stands for the run, or else the largest."""
+    chosen = headline(run, [lineage])
+    found: dict[tuple[str, str], Trial] = {}
+    for trial in lineage.trials:
+        name = (trial.arm, trial.defense)
+        taken = found.get(name)
+        settled = taken is not None and chosen is not None and taken.dose == chosen[1].dose
+        if trial.after and not settled:
+            found[name] = trial
+    return list(found.values())
+
+
 def _lineage_id(place: ResultKey) -> tuple[object, ...]:
     return (
         place.base,

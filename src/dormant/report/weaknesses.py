@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dormant.records import Result, ResultKey
 from dormant.report import words
-from dormant.report.protocol import Lineage, Trial, headline
+from dormant.report.protocol import Lineage, headlines
 from dormant.report.rundata import Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
 from dormant.scan.table import CWES
@@ -74,21 +74,8 @@ def _moments(run: Run, lineage: Lineage) -> Iterator[tuple[str, Models]]:
     """What an organism stands beside before any defense, and after each."""
     before = {"base": lineage.unplanted, "twin": lineage.twin, "organism": lineage.organism}
     yield f"{lineage.label}, before any defense", before
-    for trial in _headlines(run, lineage):
+    for trial in headlines(run, lineage):
         yield f"{lineage.label}, after {trial.label}", {"twin": trial.after_twin, "organism": trial.after}
-
-
-def _headlines(run: Run, lineage: Lineage) -> list[Trial]:
-    """One trial of each defense: at the dose that stands for the run, or else the largest."""
-    chosen = headline(run, [lineage])
-    found: dict[tuple[str, str], Trial] = {}
-    for trial in lineage.trials:
-        name = (trial.arm, trial.defense)
-        taken = found.get(name)
-        settled = taken is not None and chosen is not None and taken.dose == chosen[1].dose
-        if trial.after and not settled:
-            found[name] = trial
-    return list(found.values())
 
 
 def _table(run: Run, title: str, models: Models) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dormant.artifacts import write_atomic
+from dormant.artifacts import PHASES, write_atomic
 from dormant.records import canonical
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ LOG = "training.json"
 def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Iterable[str]) -> None:
     """Write ``training.json``: losses, samples and tokens seen by each checkpoint, and the tasks trained on.
 
-    What else was measured at each step stands under ``curves``, by name.
+    What else was measured at each step stands under ``curves``, by name.  Times go to the manifest.
     """
     seen = {
         str(step): {"samples": log.samples_seen(step), "tokens": log.tokens_seen(step)} for step in at_steps
@@ -29,6 +29,9 @@ def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Itera
     if log.curves:
         told["curves"] = {name: list(map(_rounded, values)) for name, values in log.curves.items()}
     write_atomic(out / LOG, canonical(told) + "\n")
+    if log.seconds:
+        phases = {name: sum(values) for name, values in log.seconds.items()}
+        write_atomic(out / PHASES, canonical(phases) + "\n")
 
 
 def _rounded(value: float | None) -> float | None:

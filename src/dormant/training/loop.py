@@ -41,6 +41,8 @@ class TrainingLog:
     batch: int
     curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """What else was measured at each step, by name; None where it could not be."""
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What parts of each step took, by name, where they are told apart."""
 
     def samples_seen(self, step: int) -> int:
         """Rows trained on after ``step`` steps, repeats counted."""
