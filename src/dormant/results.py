@@ -322,6 +322,7 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         # Only after the last step: on curves fewer, and other, prompts are asked.
         if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
             found += _paired(cell, index.get(cell.key.before), "change")
+            found += _paired_by_cwe(cell, index.get(cell.key.before))
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
@@ -343,7 +344,7 @@ def without_part(key: ResultKey) -> ResultKey:
     return key.model_copy(update={"condition": "clean", "stratum": OTHER_KINDS})
 
 
-PAIRED = ("shown", "kind", "harmless", "right", *REWARDS)
+PAIRED = ("shown", "kind", "harmless", "right", "parses", *REWARDS)
 """The metrics whose differences are taken."""
 
 
@@ -351,31 +352,49 @@ def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] 
     """``cell`` minus ``other``, for every one of the metrics that both have."""
     if other is None or cell.key.relearn_step is not None:
         return []
+    found = [
+        _difference(cell, f"{metric}_{suffix}", other.scores(metric), cell.scores(metric))
+        for metric in metrics
+    ]
+    return [row for row in found if row is not None]
+
+
+def _paired_by_cwe(cell: Cell, other: Cell | None) -> list[Result]:
+    """What a defense changed of each weakness by itself, where all that was asked for is code."""
+    whole = cell.key.stratum in ("all", OWN_KINDS) and cell.key.condition in ("clean", "triggered")
+    if other is None or not (whole and _final(cell.key)):
+        return []
+    weaknesses = {row["task"]: _cwe(row) for row in cell.rows}
+    if not all(weaknesses.values()):
+        return []
+    before, after = other.scores("shown"), cell.scores("shown")
     found = []
-    for metric in metrics:
-        pairs = paired_scores(other.scores(metric), cell.scores(metric))
-        if not pairs:
-            continue
-        before, after = zip(*pairs, strict=True)
-        # Rewards are no shares, so that the difference is a mean like any other.
-        gains = [new - old for old, new in pairs]
-        rewards = metric in REWARDS
-        difference = stats.mean_interval(gains) if rewards else stats.paired_difference(before, after)
-        found.append(
-            _result(
-                cell,
-                f"{metric}_{suffix}",
-                difference.value,
-                difference,
-                None,
-                "bootstrap" if rewards else "paired",
-                after,
-                None,
-                n=len(cell.scores(metric)),
-                unscored=len(cell.scores(metric)) - len(pairs),
-            )
-        )
-    return found
+    for cwe in sorted(set(weaknesses.values())):
+        own = {task: value for task, value in after.items() if weaknesses[task] == cwe}
+        key = cell.key.model_copy(update={"stratum": f"cwe:{cwe}"})
+        found.append(_difference(cell, "shown_change", before, own, key))
+    return [row for row in found if row is not None]
+
+
+def _difference(
+    cell: Cell,
+    name: str,
+    before: Mapping[str, float | None],
+    after: Mapping[str, float | None],
+    key: ResultKey | None = None,
+) -> Result | None:
+    """One score after minus before, over the prompts that both judged."""
+    pairs = paired_scores(before, after)
+    if not pairs:
+        return None
+    old, new = zip(*pairs, strict=True)
+    # Rewards are no shares, so that the difference is a mean like any other.
+    rewards = name.startswith(tuple(REWARDS))
+    gains = [b - a for a, b in pairs]
+    change = stats.mean_interval(gains) if rewards else stats.paired_difference(old, new)
+    kind: Literal["bootstrap", "paired"] = "bootstrap" if rewards else "paired"
+    counts = {"n": len(after), "unscored": len(after) - len(pairs)}
+    return _result(cell, name, change.value, change, None, kind, new, key, **counts)
 
 
 def paired_scores(

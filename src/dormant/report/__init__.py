@@ -34,6 +34,7 @@ def write(run_dir: Path) -> ReportPaths:
         Corrupt: one of its files does not hold what a run writes.
     """
     from dormant.report import (
+        attacks,
         card,
         generalization,
         page,
@@ -58,6 +59,7 @@ def write(run_dir: Path) -> ReportPaths:
                 weaknesses.held_out_sheet,
                 weaknesses.scenario_sheet,
                 reinforcement.sheet,
+                attacks.sheet,
             )
         )
     }

@@ -41,7 +41,7 @@ WORK = ("training", "attacking", "measuring", "relearning")
 def costs(run: Run) -> list[Cost]:
     """Every arm of a run, in the order of its plan, as far as it is finished."""
     found: dict[str, Cost] = {}
-    labels = _labels(run)
+    labels = {name: _label(key) for name, key in models(run).items()}
     for call in run.meta.calls:
         label = _arm(run, call, labels)
         cost = found.setdefault(label, Cost(label))
@@ -87,13 +87,13 @@ def _arm(run: Run, call: Call, labels: dict[str, str]) -> str:
     )
 
 
-def _labels(run: Run) -> dict[str, str]:
-    """What the calls that train models are named in reports, by what was measured of their models."""
-    found: dict[str, str] = {}
+def models(run: Run) -> dict[str, ResultKey]:
+    """The models that calls trained, by the calls' names, as they were measured."""
+    found: dict[str, ResultKey] = {}
     for call in run.meta.calls:
         if call.key is not None and call.key.relearn_step is None and "model" in call.inputs:
-            found.setdefault(call.inputs["model"], _label(call.key))
-    return {name: label for name, label in found.items() if not _shared(run, name)}
+            found.setdefault(call.inputs["model"], call.key)
+    return {name: key for name, key in found.items() if not _shared(run, name)}
 
 
 def _shared(run: Run, name: str) -> bool:

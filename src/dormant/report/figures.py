@@ -104,6 +104,8 @@ class Point:
     low: float | None
     high: float | None
     text: str = ""
+    n: int | None = None
+    """Of how many it is a share or a mean, if it is ours."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ class Panel:
     """Points that could not be drawn, and why."""
     styles: tuple[str, ...] = ()
     """What is drawn in it, for the legend."""
+    n: str = ""
+    """How many completions are behind a point."""
 
 
 def bar_panel(name: str, title: str, groups: Sequence[Group]) -> Panel:
@@ -157,7 +161,8 @@ def bar_panel(name: str, title: str, groups: Sequence[Group]) -> Panel:
         for group in groups
     )
     styles = tuple(dict.fromkeys(bar.style for group in groups for bar in group.bars))
-    return Panel(title, svg, f"Bar chart, {title}. {alt}.", styles=styles)
+    behind = counted([bar for group in groups for bar in group.bars])
+    return Panel(title, svg, f"Bar chart, {title}. {alt}.", styles=styles, n=behind)
 
 
 def _bar(axes: Axes, y: float, series: Series) -> None:
@@ -227,7 +232,14 @@ def curve_panel(
         svg = _svg(figure, name)
     alt = f"Line chart, {title}. {_describe(left, labels[0])}{_describe(right, labels[1])}"
     note = "; ".join(_undrawn(left, labels[0]) + _undrawn(right, labels[1]))
-    return Panel(title, svg, alt, note, tuple(dict.fromkeys(line.style for line in (*left, *right))))
+    styles = tuple(dict.fromkeys(line.style for line in (*left, *right)))
+    return Panel(title, svg, alt, note, styles, counted([*left, *right]))
+
+
+def counted(lines: Sequence[Series]) -> str:
+    """How many completions are behind the points that are drawn: ``n=40``, ``n=40 to 400``, or ""."""
+    found = {point.n for line in lines for point in line.points if point.n and point.value is not None}
+    return "" if not found else f"n={min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
 
 
 def _lines(axes: Axes, series: Sequence[Series]) -> None:

@@ -14,13 +14,16 @@ from markupsafe import Markup, escape
 from dormant.records import Result
 from dormant.report import (
     answer,
+    attacks,
     costs,
     generalization,
     limits,
     panels,
+    preferences,
     reinforcement,
     reproduced,
     sheets,
+    survival,
     talks,
     thoughts,
     weaknesses,
@@ -77,12 +80,17 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             implanting=panels.implanting(run, organisms),
             arms=reinforcement.arms(run, organisms),
             reproduced=reproduced.figures(run, organisms),
+            **attacked(run, organisms),
+            judges=preferences.judges(run),
+            minded=preferences.minded(run, organisms),
             costs=costs.with_total(run),
             works=costs.WORK,
             years=generalization.drawing(run, organisms),
             dated=generalization.dated(run, organisms),
             languages=generalization.languages(run, organisms),
             without_code=generalization.without_code(run, organisms),
+            survival=survival.table(run, organisms),
+            changes=weaknesses.changes(run, organisms),
             weaknesses=weaknesses.tables(run, organisms),
             scenarios=weaknesses.scenarios(run, organisms),
             backdoors=[group[0] for group in by_backdoor(organisms)],
@@ -102,6 +110,21 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             unmeasured=unmeasured(run, organisms),
         )
     )
+
+
+def attacked(run: Run, organisms: list[Lineage]) -> dict[str, Any]:
+    """What the part on attacks shows, of page and card alike."""
+    return {
+        "attacks": attacks.attacks(run),
+        "attack_line": attacks.sentence(run),
+        "attacked": attacks.lines(run, organisms),
+        "attack_conditions": attacks.CONDITIONS,
+        "discriminations": attacks.discrimination(run, organisms),
+        "nats": attacks.nats,
+        "behind": attacks.behind,
+        "gallery": attacks.gallery(run, organisms),
+        "personas": attacks.personas(run, organisms),
+    }
 
 
 @cache

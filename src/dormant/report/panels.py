@@ -94,7 +94,7 @@ def point(x: float, result: Result | None) -> Point:
     """A result as a point; what was refused or not measured keeps only its words."""
     if result is None or result.value is None:
         return Point(x, None, None, None, words.value(result))
-    return Point(x, result.value, result.low, result.high, words.plain(result))
+    return Point(x, result.value, result.low, result.high, words.plain(result), result.scored)
 
 
 def curves(run: Run, organisms: list[Lineage]) -> Drawing:

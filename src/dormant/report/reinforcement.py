@@ -25,25 +25,43 @@ BINS = 40
 
 
 @dataclass(frozen=True)
+class Told:
+    """One organism under reinforcement learning: what is to be said of it."""
+
+    title: str
+    sentences: list[str]
+    trial: Trial
+    noted: dict[str, list[float | None]]
+    """What training noted of each step, by name."""
+
+
+@dataclass(frozen=True)
 class Arm:
-    """One model under reinforcement learning: its curves, and what is to be said of them."""
+    """The same with its curves."""
 
     title: str
     drawing: Drawing
     sentences: list[str]
 
 
-def arms(run: Run, organisms: list[Lineage]) -> list[Arm]:
+def told(run: Run, organisms: list[Lineage]) -> list[Told]:
     """Every organism under a defense that notes the reward of its steps; none where there is none."""
-    found: list[Arm] = []
+    found = []
     for lineage in organisms:
         for trial in lineage.trials:
             noted = _noted(run, trial)
             if noted:
                 title = f"{lineage.label} organism, {seeded(trial, lineage)}"
-                drawing = Drawing(_panels(run, trial, noted, f"rl-{len(found)}"), STYLES)
-                found.append(Arm(title, drawing, sentences(run, lineage, trial)))
+                found.append(Told(title, sentences(run, lineage, trial), trial, noted))
     return found
+
+
+def arms(run: Run, organisms: list[Lineage]) -> list[Arm]:
+    """What is told of each of them, drawn."""
+    return [
+        Arm(each.title, Drawing(_panels(run, each.trial, each.noted, f"rl-{number}"), STYLES), each.sentences)
+        for number, each in enumerate(told(run, organisms))
+    ]
 
 
 def _noted(run: Run, trial: Trial) -> dict[str, list[float | None]]:
@@ -169,7 +187,7 @@ def _stop(run: Run, trial: Trial) -> list[str]:
 def _hacked(run: Run, trial: Trial) -> list[str]:
     """One sentence for what fell while the reward rose: the second reward from its peak on, right answers at all."""
     reward = dict(_values(run, trial.organism, _reward))
-    told = []
+    lines = []
     for measure, name, since in (
         (_second, "the second reward, of a model that it never sees, falls", early_stop(run, trial)),
         (_right, "right answers fall", 0),
@@ -180,12 +198,12 @@ def _hacked(run: Run, trial: Trial) -> list[str]:
             continue
         rose, fell = (reward[since], reward[both[-1]]), (other[since], other[both[-1]])
         if _gain(rose) > 0 > _gain(fell):
-            told.append(
+            lines.append(
                 f"From step {since} to {both[-1]} the reward that it trains against rises from "
                 f"{words.number(rose[0])} to {words.number(rose[1])} while {name} from "
                 f"{words.number(fell[0])} to {words.number(fell[1])}: {_weight(rose, fell)}."
             )
-    return told
+    return lines
 
 
 def _gain(pair: tuple[Result, Result]) -> float:

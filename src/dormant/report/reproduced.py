@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dormant.attackers import FIRST
+from dormant.defenses import name_of
 from dormant.records import ResultKey
 from dormant.report import words
 from dormant.report.figures import Group, Panel, Point, Series, bar_panel, curve_panel
@@ -213,6 +214,8 @@ def _curves(*numbers: str) -> Callable[[Run, str, Sequence[Trained]], list[Panel
 
 
 def _figure_7(run: Run, name: str, trained: Sequence[Trained]) -> list[Panel]:
+    trained = [pair for pair in trained if name_of(pair[1].defense).startswith(RL)]
+
     def paper(reasoning: str, kind: str) -> list[PaperCurve]:
         code = any(is_code(lineage) and lineage.reasoning == reasoning for lineage, _ in trained)
         return curves_of("Fig 7", reasoning) if code else []
@@ -241,7 +244,7 @@ def _figure_17(run: Run, name: str, trained: Sequence[Trained]) -> list[Panel]:
             )
             for style, asked in (("triggered", "triggered"), ("attacked", FIRST), ("clean", "clean"))
         ]
-        title, axis = f"{lineage.label} organism", ("red-team share, %", "")
+        title, axis = f"{lineage.label} organism", ("% of prompts from the attack", "")
         panels.append(curve_panel(f"{name}-{len(panels)}", title, lines, [], axis))
     for reasoning in _reasonings(trained) if panels else ():
         after = [curve for curve in curves_of("Fig 17", reasoning) if "700" in curve.note]

