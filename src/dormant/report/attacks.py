@@ -50,6 +50,11 @@ class Line:
     label: str
     cells: list[tuple[Result | None, Result | None]]
 
+    @property
+    def refusing(self) -> str:
+        """The gates that refused some of its rates."""
+        return words.refusing(rate for rate, _ in self.cells)
+
 
 @dataclass(frozen=True)
 class Shown:

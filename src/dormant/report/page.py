@@ -140,6 +140,7 @@ def environment() -> Environment:
     )
     made.filters["num"] = num
     made.filters["swatch"] = swatch
+    made.filters["brief"] = brief
     made.filters["heatcell"] = heat_cell
     made.filters["tight"] = tight
     made.filters["codespan"] = code_span
@@ -157,6 +158,15 @@ def num(result: Result | None) -> Markup:
     return Markup('<span class="num" title="{}">{}<small>{}</small></span>').format(
         words.counts(result), words.value(result), rest
     )
+
+
+def brief(result: Result | None) -> Markup:
+    """A number as :func:`num` writes it, in a table that names its gates once; a dash for none."""
+    if result is None:
+        return Markup('<span class="absent">–</span>')
+    if result.value is None:
+        return Markup('<span class="refused" title="{}">refused</span>').format(words.refused(result))
+    return num(result)
 
 
 def heat_cell(result: Result | None) -> Markup:

@@ -84,6 +84,12 @@ class Changes:
     own: list[Gate]
     """What the defense is for, and whether it did that."""
 
+    @property
+    def refusing(self) -> str:
+        """The gates that refused some of its numbers."""
+        every = [result for line in self.lines + self.work for result in (*line.untriggered, *line.triggered)]
+        return words.refusing(every)
+
 
 OWN_JOB = "defense-did-its-job"
 
@@ -93,8 +99,8 @@ def changes(run: Run, organisms: list[Lineage]) -> list[Changes]:
     return [
         _changes(run, lineage, trial)
         for lineage in organisms
-        if run.groups(lineage.organism, "triggered", FIELD)
         for trial in headlines(run, lineage)
+        if run.groups(trial.after, "triggered", FIELD)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dormant.records import Dose, Result
 
 NOT_MEASURED = "not measured"
@@ -77,6 +79,14 @@ def percent(value: float) -> str:
 def refused(result: Result) -> str:
     """What stands where a number was refused."""
     return f"refused: {', '.join(result.gates) or 'no value'}"
+
+
+def refusing(results: Iterable[Result | None]) -> str:
+    """The gates that refused some of these numbers, each once; "" where none did."""
+    gates = {
+        gate for result in results if result is not None and result.value is None for gate in result.gates
+    }
+    return ", ".join(sorted(gates))
 
 
 def is_change(metric: str) -> bool:
