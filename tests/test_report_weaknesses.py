@@ -321,7 +321,7 @@ def test_each_defense_stands_before_and_after_by_cwe(tmp_path: Path) -> None:
     ]
     assert [gate.measured for gate in table.own] == ["refusals 17 % -> 94 %"]
     paths = report.write(directory)
-    assert "−80 points [−85, −75]" in paths.page.read_text(encoding="utf-8")
+    assert "−80 points<small> [−85, −75], n=400" in paths.page.read_text(encoding="utf-8")
     assert "−80 points [−85, −75], n=400" in paths.card.read_text(encoding="utf-8")
 
 
