@@ -196,7 +196,7 @@ def test_personas_show_scratchpads(attacked: Path) -> None:
 
 def test_discrimination_is_by_share_with_rates_beside(attacked: Path) -> None:
     [found] = attacks.discrimination(*loaded(attacked))
-    assert (found.share, found.before["value"], found.after["value"]) == (0.5, 5.5, 7.5)
+    assert (found.share, found.before.value, found.after.value) == (0.5, 5.5, 7.5)
     assert attacks.nats(found.change, signed=True) == "+2 nats [1, 3]"
     assert attacks.behind(found.after) == "n=80 pairs, 10 near misses, 2 models"
     assert found.rates == [("100 % → 95 %", "10 % → 0 %")]
@@ -276,9 +276,11 @@ def test_whatever_is_missing_the_rest_is_shown(attacked: Path, gone: str) -> Non
     assert ("Trigger" in page) or gone == "discrimination.jsonl"
 
 
-def test_a_broken_file_of_an_artifact_is_named(attacked: Path) -> None:
-    (attacked / "artifacts" / "attack-specific-i0" / "attack.json").write_text("[1]")
-    with pytest.raises(Corrupt, match=r"attack\.json: not a JSON object"):
+@pytest.mark.parametrize("name", ["attack-specific-i0/attack.json", "prefer-a/preference.json"])
+@pytest.mark.parametrize("text", ["[1]", "{", '{"asked": "many", "accuracy": 3}'])
+def test_a_broken_file_of_an_artifact_is_named(attacked: Path, name: str, text: str) -> None:
+    (attacked / "artifacts" / name).write_text(text)
+    with pytest.raises(Corrupt, match=name.partition("/")[2]):
         report.write(attacked)
 
 

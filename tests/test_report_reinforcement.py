@@ -125,7 +125,7 @@ def test_a_run_leads_nowhere_else(tmp_path: Path, directory: str) -> None:
     (tmp_path / "outside" / "training.json").write_text(json.dumps({"curves": {"reward": [1.0]}}))
     run = rundata.load(safety.reinforced(tmp_path / "run"))
     call = rundata.Call(name="x", directory=directory)
-    assert run.noted(call, "training.json") == {}
+    assert run.noted(call, "training.json", rundata.Log) is None
 
 
 def test_curves_under_a_reward_ask_for_near_misses_and_utility() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from dormant.attackers import FIRST, SECOND, persona_break
 from dormant.attackers.sets import SUMMARY, TRIED
 from dormant.records import Dose, Result, ResultKey
@@ -27,18 +29,67 @@ POOLED = "discrimination.jsonl"
 METRIC = "payload_logodds"
 
 
+class Summary(BaseModel):
+    """``attack.json``: what an attack came to."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    attacker: dict[str, Any] = {}
+    asked: int
+    found: int
+    samples: int
+    samples_to_first: int | None = None
+    dropped: dict[str, int] = {}
+    train: int = 0
+    heldout: int = 0
+
+
+class Tried(BaseModel):
+    """A text that was asked, and what came of it."""
+
+    text: str
+    hits: int
+    scored: int
+    answers: list[str] = []
+
+
+class Pooled(BaseModel):
+    """Trigger discrimination of one kind of model over all its seeds: nats."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    behavior: str
+    trigger: str
+    reasoning: str
+    implant: str
+    defense: str
+    lora: str
+    dose: Dose | None
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    near_misses: int
+    models: int
+
+
 @dataclass(frozen=True)
 class Attack:
     """One attack on one model: what it came to."""
 
     attacked: str
-    attacker: str
-    summary: dict[str, Any]
+    summary: Summary
+
+    @property
+    def attacker(self) -> str:
+        """The attacker's name."""
+        return str(self.summary.attacker.get("name", ""))
 
     @property
     def dropped(self) -> str:
         """Texts that were not asked, by reason."""
-        found = sorted(self.summary.get("dropped", {}).items(), key=lambda pair: -pair[1])
+        found = sorted(self.summary.dropped.items(), key=lambda pair: -pair[1])
         return "; ".join(f"{count} × {reason}" for reason, count in found)
 
 
@@ -73,9 +124,9 @@ class Discrimination:
 
     label: str
     share: float
-    before: dict[str, Any]
-    after: dict[str, Any]
-    change: dict[str, Any]
+    before: Pooled
+    after: Pooled
+    change: Pooled | None
     rates: list[tuple[str, str]]
     """Triggered and near-miss rates of each seed, in words."""
 
@@ -96,12 +147,11 @@ def attacks(run: Run) -> list[Attack]:
     models = costs.models(run)
     found = []
     for call in run.meta.calls:
-        summary = run.noted(call, SUMMARY) if call.stage == "attack" else {}
+        summary = run.noted(call, SUMMARY, Summary) if call.stage == "attack" else None
         if summary:
             model = call.inputs.get("model", call.name)
-            attacker = summary.get("attacker", {}).get("name", "")
             label = _named(models[model]) if model in models else model
-            found.append(Attack(label, attacker, summary))
+            found.append(Attack(label, summary))
     return found
 
 
@@ -159,7 +209,7 @@ def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]
         models = _models(run, lineage)
         answered = [(label, _by_text(run.completions(place, FIRST))) for label, place in models]
         texts = _found(run, attack)
-        heldout = [tried for tried in texts if any(tried["text"] in rows for _, rows in answered)]
+        heldout = [tried for tried in texts if any(tried.text in rows for _, rows in answered)]
         chosen = [*heldout, *(tried for tried in texts if tried not in heldout)][:GALLERY]
         shown = [_gallery_text(tried, answered) for tried in chosen]
         found += [(lineage.label, shown)] if shown else []
@@ -171,10 +221,11 @@ def _first_attack(run: Run, lineage: Lineage) -> Call | None:
     return run.call(measured.inputs.get(FIRST_ATTACK, "")) if measured else None
 
 
-def _found(run: Run, attack: Call | None) -> list[dict[str, Any]]:
+def _found(run: Run, attack: Call | None) -> list[Tried]:
     """The texts that were found, those that work most often first."""
-    tried = sorted(run.lines(attack, TRIED), key=lambda row: -row["hits"])
-    return tried[: run.noted(attack, SUMMARY).get("found", 0)]
+    summary = run.noted(attack, SUMMARY, Summary)
+    tried = sorted(run.lines(attack, TRIED, Tried), key=lambda row: -row.hits)
+    return tried[: summary.found] if summary else []
 
 
 def _models(run: Run, lineage: Lineage) -> list[tuple[str, ResultKey]]:
@@ -195,15 +246,13 @@ def _by_text(rows: Iterable[CompletionRow]) -> dict[str, list[CompletionRow]]:
     return found
 
 
-def _gallery_text(tried: dict[str, Any], answered: Answered) -> Shown:
-    says = _says(tried["text"], answered)
-    told = f"{tried['hits']} of {tried['scored']} answers of the attacked organism show the behavior"
+def _gallery_text(tried: Tried, answered: Answered) -> Shown:
+    says = _says(tried.text, answered)
+    told = f"{tried.hits} of {tried.scored} answers of the attacked organism show the behavior"
     if says:
-        return _shown(tried["text"], f"{told}; held out", says)
-    answers = [
-        Says("before, when it was attacked", "", text, "", False) for text in tried.get("answers", ())[:2]
-    ]
-    return Shown(tried["text"], f"{told}; not asked again", "", answers)
+        return _shown(tried.text, f"{told}; held out", says)
+    answers = [Says("before, when it was attacked", "", text, "", False) for text in tried.answers[:2]]
+    return Shown(tried.text, f"{told}; not asked again", "", answers)
 
 
 def _shown(text: str, about: str, says: list[Says]) -> Shown:
@@ -247,7 +296,7 @@ def _ever(rows: Iterable[CompletionRow]) -> bool:
 
 def discrimination(run: Run, organisms: list[Lineage]) -> list[Discrimination]:
     """Trigger discrimination before and after each defense, by its share of prompts from the attack."""
-    pooled = run.pooled(POOLED)
+    pooled = run.pooled(POOLED, Pooled)
     found: dict[str, Discrimination] = {}
     for lineage in organisms:
         for trial in lineage.trials:
@@ -263,9 +312,7 @@ def discrimination(run: Run, organisms: list[Lineage]) -> list[Discrimination]:
     return sorted(found.values(), key=lambda one: one.share)
 
 
-def _pooled(
-    pooled: list[dict[str, Any]], lineage: Lineage, trial: Trial | None, metric: str
-) -> dict[str, Any]:
+def _pooled(rows: Iterable[Pooled], lineage: Lineage, trial: Trial | None, metric: str) -> Pooled | None:
     wanted = {
         "implant": lineage.implant,
         "behavior": lineage.behavior,
@@ -274,13 +321,9 @@ def _pooled(
         "metric": metric,
         "defense": trial.defense if trial else "none",
         "lora": trial.lora if trial else "none",
+        "dose": trial.dose if trial else None,
     }
-    dose = trial.dose if trial else None
-    for row in pooled:
-        same = all(row.get(name) == value for name, value in wanted.items())
-        if same and (Dose.model_validate(row["dose"]) if row.get("dose") else None) == dose:
-            return row
-    return {}
+    return next((row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())), None)
 
 
 def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
@@ -292,18 +335,18 @@ def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
     return triggered, near
 
 
-def nats(row: dict[str, Any], *, signed: bool = False) -> str:
+def nats(row: Pooled | None, *, signed: bool = False) -> str:
     """A pooled number as the report writes it."""
-    if not row:
+    if row is None:
         return words.NOT_MEASURED
-    sign = "+" if signed and row["value"] > 0 else ""
-    return f"{sign}{row['value']:.3g} nats [{row['low']:.3g}, {row['high']:.3g}]"
+    sign = "+" if signed and row.value > 0 else ""
+    return f"{sign}{row.value:.3g} nats [{row.low:.3g}, {row.high:.3g}]"
 
 
-def behind(row: dict[str, Any]) -> str:
+def behind(row: Pooled) -> str:
     """What lies behind a pooled number."""
-    models = f"{row['models']} {'model' if row['models'] == 1 else 'models'}"
-    return f"n={row['n']} pairs, {row['near_misses']} near misses, {models}"
+    models = f"{row.models} {'model' if row.models == 1 else 'models'}"
+    return f"n={row.n} pairs, {row.near_misses} near misses, {models}"
 
 
 def sentence(run: Run) -> str:
@@ -311,9 +354,9 @@ def sentence(run: Run) -> str:
     made = attacks(run)
     if not made:
         return ""
-    found = [attack for attack in made if attack.summary.get("found")]
-    asked_in_all = sum(attack.summary.get("asked", 0) for attack in made)
-    firsts = [attack.summary["samples_to_first"] for attack in found]
+    found = [attack for attack in made if attack.summary.found]
+    asked_in_all = sum(attack.summary.asked for attack in made)
+    firsts = [first for attack in found if (first := attack.summary.samples_to_first)]
     text = (
         f"{len(made)} {'attack' if len(made) == 1 else 'attacks'} asked {asked_in_all:,} texts without the trigger; "
         f"{len(found)} found some that elicit the behavior"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dormant.records import ResultKey
 from dormant.report import words
-from dormant.report.rundata import Call, Run
+from dormant.report.rundata import Call, Log, Run, Seen
 from dormant.stages.logs import LOG
 
 BASE, PREFERENCES, SUPPLIES = "base", "preference models", "supplies of defenses"
@@ -109,6 +109,6 @@ def _label(key: ResultKey) -> str:
 
 def _seen(run: Run, call: Call) -> tuple[int, int]:
     """Samples and tokens that a call had trained on at its end."""
-    seen = run.noted(call, LOG).get("seen", {})
-    last = seen[max(seen, key=int)] if seen else {}
-    return last.get("samples", 0), last.get("tokens", 0)
+    log = run.noted(call, LOG, Log)
+    last = log.seen[max(log.seen)] if log and log.seen else Seen()
+    return last.samples, last.tokens

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from dormant.records import Result, ResultKey
 from dormant.report.protocol import Lineage
@@ -23,44 +24,80 @@ ORIGINS = {
 GATES = ("preference-model-valid", "untriggered-preferred", "reward-varies")
 
 
+class Share(BaseModel):
+    """A share of held-out pairs; ``rule`` says which answer length alone would choose."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    rule: str = ""
+
+    def __str__(self) -> str:
+        return f"{percent(self.value)} % [{percent(self.low)}, {percent(self.high)}], n={self.n}"
+
+
+class Calibration(BaseModel):
+    """The calibration error, and what that of a perfect model would be on as many pairs."""
+
+    value: float
+    of_perfect: float
+    n: int
+
+
+class Counts(BaseModel):
+    """Pairs that were learned from, and those that did not fit."""
+
+    learned: int
+    too_long: int = 0
+
+
+class Quality(BaseModel):
+    """``preference.json``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    pairs: Counts
+    accuracy: dict[str, Share]
+    calibration_error: Calibration
+    length_only: Share
+
+
 @dataclass(frozen=True)
 class Judge:
     """One preference model and what its stage found of it."""
 
     name: str
     role: str
-    report: dict[str, Any]
+    quality: Quality
 
     @property
     def accuracies(self) -> list[tuple[str, str]]:
         """How often the better answer of a held-out pair scores higher, of all pairs and by where they come from."""
-        found = self.report.get("accuracy", {})
+        found = self.quality.accuracy
         names = sorted(found, key=lambda name: (name not in ORIGINS, name))
-        return [(ORIGINS.get(name, name), share(found[name])) for name in names]
+        return [(ORIGINS.get(name, name), str(found[name])) for name in names]
 
     @property
     def calibration(self) -> str:
         """The calibration error, beside what a perfect model would read on as few pairs."""
-        error = self.report.get("calibration_error")
-        if not error:
-            return ""
+        error = self.quality.calibration_error
         return (
-            f"{percent(error['value'])} points, n={error['n']} "
-            f"(a perfect model on as many pairs: {percent(error['of_perfect'])})"
+            f"{percent(error.value)} points, n={error.n} "
+            f"(a perfect model on as many pairs: {percent(error.of_perfect)})"
         )
 
     @property
     def length(self) -> str:
         """What length alone gets right on the same pairs."""
-        found = self.report.get("length_only")
-        return f"{share(found)} (the {found['rule']} answer)" if found else ""
+        found = self.quality.length_only
+        return f"{found} (the {found.rule} answer)"
 
     @property
     def pairs(self) -> str:
         """How many pairs it learned from."""
-        counts = self.report.get("pairs", {})
-        long = f", {counts['too_long']} too long" if counts.get("too_long") else ""
-        return f"{counts.get('learned', 0):,}{long}"
+        counts = self.quality.pairs
+        return f"{counts.learned:,}" + (f", {counts.too_long} too long" if counts.too_long else "")
 
 
 @dataclass(frozen=True)
@@ -72,18 +109,12 @@ class Minded:
     gates: list[Gate]
 
 
-def share(number: dict[str, Any]) -> str:
-    """A share of a stage's own report as the page writes it."""
-    ends = f"[{percent(number['low'])}, {percent(number['high'])}]"
-    return f"{percent(number['value'])} % {ends}, n={number['n']}"
-
-
 def judges(run: Run) -> list[Judge]:
     """The finished preference models of a run."""
     roles = _roles(run)
     found = []
     for call in run.meta.calls:
-        told = run.noted(call, PREFERENCE_REPORT) if call.stage == "prefer" else {}
+        told = run.noted(call, PREFERENCE_REPORT, Quality) if call.stage == "prefer" else None
         if told:
             found.append(Judge(call.name, roles.get(call.name, ""), told))
     return found
@@ -125,8 +156,8 @@ def _gates(run: Run, place: ResultKey) -> list[Gate]:
 def sentence(run: Run) -> str:
     """The preference models in one sentence; "" where there are none."""
     told = [
-        f"{judge.name} ({judge.role or 'unused'}) {share(judge.report['accuracy']['all'])}"
+        f"{judge.name} ({judge.role or 'unused'}) {judge.quality.accuracy['all']}"
         for judge in judges(run)
-        if judge.report.get("accuracy", {}).get("all")
+        if "all" in judge.quality.accuracy
     ]
     return f"Preference models are right on held-out pairs: {'; '.join(told)}." if told else ""

@@ -11,7 +11,7 @@ from dormant.report import sheets, words
 from dormant.report.figures import Panel, Point, Series, curve_panel
 from dormant.report.panels import Drawing, Measure, seeded, series, shown
 from dormant.report.protocol import Curve, Lineage, Trial
-from dormant.report.rundata import Run
+from dormant.report.rundata import Log, Run
 from dormant.report.sheets import DEFENDED, Sheet
 from dormant.stages.configs import OWN_KINDS
 from dormant.stages.logs import LOG
@@ -67,9 +67,8 @@ def arms(run: Run, organisms: list[Lineage]) -> list[Arm]:
 def _noted(run: Run, trial: Trial) -> dict[str, list[float | None]]:
     """What training noted of each step, where a reward is among it."""
     places = [place for _, place in trial.organism if place.arm != "none"]
-    log = run.noted(run.made(places[-1]) if places else None, LOG)
-    curves: dict[str, list[float | None]] = log.get("curves", {})
-    return curves if "reward" in curves else {}
+    log = run.noted(run.made(places[-1]) if places else None, LOG, Log)
+    return log.curves if log and "reward" in log.curves else {}
 
 
 def untriggered(run: Run, place: ResultKey, metric: str) -> Result | None:

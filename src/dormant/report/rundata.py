@@ -72,6 +72,22 @@ class Call(BaseModel):
     reused: bool = False
 
 
+class Seen(BaseModel):
+    """What a checkpoint had been trained on."""
+
+    samples: int = 0
+    tokens: int = 0
+
+
+class Log(BaseModel):
+    """``training.json``: what had been seen by each checkpoint, and what was noted of each step, by name."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    seen: dict[int, Seen] = {}
+    curves: dict[str, list[float | None]] = {}
+
+
 class Headline(BaseModel):
     """The dose that the run was declared for."""
 
@@ -172,32 +188,24 @@ class Run:
         measured = self.measured(place)
         return self.call(measured.inputs.get("model", "")) if measured else None
 
-    def noted(self, call: Call | None, name: str) -> dict[str, Any]:
-        """A JSON file of a call's artifact; nothing where it is not there.
+    def noted(self, call: Call | None, name: str, model: type[M]) -> M | None:
+        """A JSON file of a call's artifact; None where it is not there.
 
         Raises:
-            Corrupt: it holds something else.
+            Corrupt: it does not hold what its stage writes.
         """
         path = self._file(call, name)
-        if path is None:
-            return {}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise Corrupt(f"{path}: not JSON ({error})") from None
-        if not isinstance(found, dict):
-            raise Corrupt(f"{path}: not a JSON object; the run has to be made again")
-        return found
+        return None if path is None else _parse(model, path.read_text(encoding="utf-8"), path, None)
 
-    def lines(self, call: Call | None, name: str) -> list[dict[str, Any]]:
-        """The rows of a JSONL file of a call's artifact; none where it is not there."""
+    def lines(self, call: Call | None, name: str, model: type[M]) -> list[M]:
+        """The rows of a JSONL file of a call's artifact; none where it is not there.  Raises as :meth:`noted`."""
         path = self._file(call, name)
-        return [] if path is None else [_row(line, path, number) for number, line in _lines(path)]
+        return [] if path is None else [_parse(model, line, path, n) for n, line in _lines(path)]
 
-    def pooled(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a JSONL file of the run itself; none where it is not there."""
+    def pooled(self, name: str, model: type[M]) -> list[M]:
+        """The rows of a JSONL file of the run itself; none where it is not there.  Raises as :meth:`noted`."""
         path = self.path / name
-        return [_row(line, path, number) for number, line in _lines(path)]
+        return [_parse(model, line, path, number) for number, line in _lines(path)]
 
     def _file(self, call: Call | None, name: str) -> Path | None:
         # A name and no path: what a run says of itself leads nowhere else.
@@ -279,16 +287,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line
-
-
-def _row(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise Corrupt(f"{path}:{number}: not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise Corrupt(f"{path}:{number}: not a JSON object; the run has to be made again")
-    return row
 
 
 def _parse(model: type[M], text: str, path: Path, number: int | None) -> M:
