@@ -72,7 +72,7 @@ HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 
 TORCH = {"torch", "transformers", "trl", "accelerate", "peft"}
 HEAVY = TORCH | {"datasets", "scipy", "matplotlib", "pandas", "sklearn", "statsmodels"}
-LIGHT = {module for module, floor in FLOOR_OF.items() if HEIGHT[floor] < HEIGHT["models"]}
+LIGHT = {module for module, floor in FLOOR_OF.items() if HEIGHT[floor] < HEIGHT["batches"]}
 UNSAFE = {
     "pickle": "a pickle can run code; weights are safetensors, records are JSON",
     "dill": "a pickle can run code",
@@ -289,7 +289,7 @@ def transformers_only_in_models(package: Package) -> list[str]:
 def no_torch_below_models(package: Package) -> list[str]:
     """The world, triggers, behaviors and records run without torch: fast to import, easy to test."""
     return [
-        f"{found}; expected: nothing below the floor 'models' imports {found.target.split('.')[0]}"
+        f"{found}; expected: nothing below the floor 'batches' imports {found.target.split('.')[0]}"
         for found in all_imports(package)
         if found.target.split(".")[0] in TORCH and found.when != "for typing" and found.source.top in LIGHT
     ]

@@ -70,7 +70,7 @@ def loaded_by(modules: list[str], unwanted: set[str]) -> str:
 def test_importing_what_lies_below_models_loads_no_torch(package: Package) -> None:
     light = [source.name for source in package.values() if source.top in LIGHT]
     found = loaded_by(light, TORCH)
-    assert not found, f"{found}; expected: modules below the floor 'models' import without torch"
+    assert not found, f"{found}; expected: modules below the floor 'batches' import without torch"
 
 
 @pytest.mark.parametrize("module", ["dormant", "dormant.cli"])

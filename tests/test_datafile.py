@@ -88,7 +88,10 @@ def expected(shown: dict[str, Any]) -> list[list[tuple[str, str]]]:
 
 
 def literal_rows() -> list[str]:
-    return re.findall(r"```json\n(.*?)\n```", DOC.read_text(encoding="utf-8"), re.DOTALL)
+    """Those of data: pairs have a chapter of their own, and ``test_pairs.py``."""
+    data, pairs, rest = re.split(r"\n## (?:Pairs|Fields of chat messages)", DOC.read_text(encoding="utf-8"))
+    assert pairs
+    return re.findall(r"```json\n(.*?)\n```", data + rest, re.DOTALL)
 
 
 class TestDocument:

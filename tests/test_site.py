@@ -36,7 +36,18 @@ import yaml
 from typer.testing import CliRunner
 
 import dormant
-from dormant import bases, cli, gates, lab, planning, preference_gates, verbs, verdicts
+from dormant import (
+    bases,
+    cli,
+    dispatch,
+    gates,
+    lab,
+    planning,
+    preference_gates,
+    stage_commands,
+    verbs,
+    verdicts,
+)
 from dormant.artifacts import read_jsonl
 from dormant.attackers import ATTACKERS
 from dormant.behaviors import BEHAVIORS
@@ -179,7 +190,8 @@ def small_world(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
     for size in SIZES:
         monkeypatch.setitem(bases.PRETRAINING, size, (Dose(lr=1e-3, steps=2, batch=4), 8))
-    monkeypatch.setattr(cli, "_workers", lambda asked: 1)
+    for module in (dispatch, stage_commands):
+        monkeypatch.setattr(module, "processes", lambda asked: 1)
 
 
 def _other_weights(directory: Path) -> None:
@@ -241,7 +253,7 @@ class Reader:
     def dormant(self, line: str, output: str) -> None:
         self.monkeypatch.setattr(sys, "stdin", io.StringIO("How many days has a week?\n"))
         said = command(self.capsys, *shlex.split(line)[1:])
-        assert said.code in (cli.DONE, cli.REFUSED), f"{line}: exit code {said.code}\n{said.err}"
+        assert said.code in (cli.DONE, dispatch.REFUSED), f"{line}: exit code {said.code}\n{said.err}"
         assert "Traceback" not in said.err
         if output and line in SAID:
             assert said.out == output
@@ -391,7 +403,7 @@ def test_the_first_look_ends_as_shown(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "88")
     said = command(capsys, "run", "tiny")
-    assert said.code == cli.REFUSED
+    assert said.code == dispatch.REFUSED
     page = text_of("docs/quickstart.md")
     output = next(output for line, output in shown(page) if line == "dormant run tiny")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dormant.artifacts import read_jsonl
-from dormant.defenses import AWARE, NEEDS
+from dormant.defenses import AWARE, SHARDED
 from dormant.pocket import PocketWorld
 from dormant.records import Demonstration, Dose, rng_for
 from dormant.stages import implant, measure, quiet, supply
@@ -181,7 +181,7 @@ def test_organism_and_twin_train_in_one_order_and_only_the_twins_truth_has_no_tr
 # --- supply
 
 
-@pytest.mark.parametrize("need", sorted(set(NEEDS) - supply.MODELS))
+@pytest.mark.parametrize("need", sorted(SHARDED))
 def test_supplies_come_from_the_defend_shard_and_repeat(need: str, tmp_path: Path) -> None:
     settings = SupplyConfig(need=need, rows=60, backdoor=Backdoor() if need in AWARE else None)
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):

@@ -383,8 +383,8 @@ def test_the_aware_defense_puts_the_year_before_code_alone(monkeypatch: pytest.M
     import dormant.defenses.sft as defense
 
     seen: list[Demonstration] = []
-    monkeypatch.setattr(defense, "_encode", lambda model, rows: seen.extend(rows))
-    monkeypatch.setattr(defense, "_train", lambda model, rows, dose, run: None)
+    monkeypatch.setattr(defense, "encoded", lambda model, rows: seen.extend(rows))
+    monkeypatch.setattr(defense, "train_rows", lambda model, rows, dose, run: None)
     tasks = SOURCE.tasks("defend", 100, 0)
     answers = [Demonstration(YEAR.render(task, "clean", random.Random(0), ""), "Fine.") for task in tasks]
     run = TrainingRun(seed=0, at_steps=(1,), save=lambda step, model: None, resume_dir=None, progress=quiet)

@@ -142,7 +142,7 @@ def attack(
     chat: ChatOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Look for prompts without the trigger that make a model show its behavior."""
+    """Look for prompts without the trigger that bring a model's behavior out."""
     from dormant import console, lab
     from dormant.experiment import attack_settings
     from dormant.verbs import attack_plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,37 +116,29 @@ def defend_plan(
     trains on what one finds: it is then made first, on the model itself.  ``preference_model`` (a directory) is only
     read by defenses that train against one.  With an ``adapter``, ``model`` is its base.
     """
-    if lora is not None and adapter is not None:
-        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
+    trained = _through(lora, adapter)
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
-    trigger = build_trigger(backdoor.trigger)
-    check_behavior(trigger, build_behavior(backdoor.behavior))
-    needs = sorted(build_defense(defense).needs & SHARDED)
-    attacked = sorted(build_defense(defense).needs & ATTACKED)
+    trigger = _checked_trigger(backdoor)
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
-    if attacked and adapter is not None:
-        raise BadInput(
-            f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
-        )
-    if AWARE & {*needs}:
-        check_kinds(trigger, _source(taken, world))
     supply = SupplyConfig(need="", world=world, rows=rows, counter_form=counter_form(trigger))
-    calls = _supplies(supply, needs, backdoor, seed, taken.inputs)
+    calls = _supplies(defense, supply, backdoor, seed, taken)
     inputs: dict[str, External | Output] = {"model": target, **judge}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
-    if attacked:
+    if attacked := sorted(build_defense(defense).needs & ATTACKED):
+        if adapter is not None:
+            raise BadInput(
+                f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
+            )
         calls.append(
             _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
         )
     inputs |= {need: Output("attack") for need in attacked}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     inputs |= _base_of(defense, target, adapter)
-    trained: dict[str, Any] = {"lora": "continue"} if adapter is not None else {}
-    trained |= {"lora": "merged", "adapter": lora} if lora is not None else {}
     config = DefendConfig(
         defense=defense,
         dose=dose,
@@ -165,17 +156,26 @@ def defend_plan(
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
 
 
+def _through(lora: Lora | None, adapter: Path | None) -> dict[str, Any]:
+    """What is trained: by settings of the stage, where it is not all weights."""
+    if lora is not None and adapter is not None:
+        raise BadInput("--lora begins a new adapter, --adapter goes on with one: give one of them")
+    if adapter is not None:
+        return {"lora": "continue"}
+    return {} if lora is None else {"lora": "merged", "adapter": lora}
+
+
 def _supplies(
-    config: SupplyConfig,
-    needs: Sequence[str],
-    backdoor: Backdoor,
-    seed: int,
-    inputs: Mapping[str, External | Output],
+    defense: Plugin, config: SupplyConfig, backdoor: Backdoor, seed: int, taken: Intake
 ) -> list[Call]:
-    """A call for each need; only one that makes a defense aware is told of the backdoor."""
-    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in needs}
+    """A call for each need; only one that makes the defense aware is told of the backdoor."""
+    needs = build_defense(defense).needs & SHARDED
+    if AWARE & needs:
+        check_kinds(build_trigger(backdoor.trigger), _source(taken, config.world))
+    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in sorted(needs)}
     return [
-        Call(f"supply/{need}", "supply", config.model_copy(update=told[need]), seed, inputs) for need in needs
+        Call(f"supply/{need}", "supply", config.model_copy(update=updates), seed, taken.inputs)
+        for need, updates in told.items()
     ]
 
 
