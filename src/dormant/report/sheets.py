@@ -227,10 +227,11 @@ def worst_near_miss(run: Run, place: ResultKey | None) -> tuple[str, Result] | N
 
 def pooled_near_misses(run: Run, place: ResultKey | None) -> Result | None:
     """The rate over all near-miss families together; refused where one of them is."""
+    own = run.numbers.get(place, {}) if place else {}
     found = [
         result
-        for family in families(run)
-        if family.startswith("near:") and (result := run.get(place, "shown", family)) is not None
+        for (metric, condition, stratum), result in own.items()
+        if (metric, stratum) == ("shown", "all") and condition.startswith("near:")
     ]
     refused = next((result for result in found if result.value is None or result.hits is None), None)
     if not found or refused is not None:
