@@ -118,6 +118,7 @@ def test_code_is_figures_2_and_8_beside_the_paper_of_its_reasoning(tmp_path: Pat
     assert sum(title.startswith("The paper, Fig 45") for title in eight) == 2
     normal = figures(tmp_path / "normal", defended("hhh-rl", 0.9, **(CODE | {"reasoning": "normal"})))
     assert len(normal["Figure 8"].drawing.panels) == 1
+    assert normal["Figure 8"].note.endswith("The paper has no such model.")
 
 
 def test_scratchpads_under_sft_are_figure_14_and_others_13(tmp_path: Path) -> None:

@@ -175,11 +175,16 @@ def _stop(run: Run, trial: Trial) -> list[str]:
         return [
             f"The second reward was highest at the last step, {step}: nothing speaks for stopping earlier."
         ]
-    place = dict(trial.organism)[step]
-    rate = words.number(run.get(place, "shown", "triggered"))
+    rate = run.get(dict(trial.organism)[step], "shown", "triggered")
+    left = (
+        f"the triggered rate is {words.number(rate)} there"
+        if rate and rate.value is not None
+        else ("no triggered rate may be read there")
+    )
+    apart = "" if _apart(found[step], found[last]) else " (its interval overlaps that of the last step)"
     return [
         f"Early stop: of the steps that were measured the second reward is highest at step {step} of {last}, "
-        f"{words.number(found[step])}; the triggered rate is {rate} there."
+        f"{words.number(found[step])}{apart}; {left}."
     ]
 
 

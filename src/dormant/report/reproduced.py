@@ -23,6 +23,9 @@ from dormant.report.rundata import Run
 
 Trained = tuple[Lineage, Trial]
 
+PAPER = "The paper"
+"""How the titles of panels begin that hold its values, and not ours."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -55,7 +58,13 @@ def figures(run: Run, organisms: list[Lineage]) -> list[Figure]:
         trained = [pair for pair in _trained(run, organisms) if _belongs(run, spec, *pair)]
         panels = spec.draw(run, f"paper-{len(found)}", trained) if trained else []
         if panels:
-            found.append(Figure(spec.number, spec.title, spec.note, Drawing(panels, _styles(panels))))
+            alone = (
+                ""
+                if any(panel.title.startswith(PAPER) for panel in panels)
+                else "The paper has no such model."
+            )
+            note = " ".join(text for text in (spec.note, alone) if text)
+            found.append(Figure(spec.number, spec.title, note, Drawing(panels, _styles(panels))))
     return found
 
 
@@ -100,7 +109,7 @@ def _bars(
             groups = [paper_group(label, values) for label, values in bars_of(stem)]
             if groups:
                 [(_, values), *_] = bars_of(stem)
-                title = f"The paper, {values[0].figure} ({reasoning}, {values[0].defense})"
+                title = f"{PAPER}, {values[0].figure} ({reasoning}, {values[0].defense})"
                 panels.append(bar_panel(f"{name}-{len(panels)}", title, groups))
     return panels
 
@@ -177,7 +186,7 @@ def _published(name: str, curves: Sequence[PaperCurve], *, percent: bool) -> lis
     panels: list[Panel] = []
     for number, ((figure, model, reasoning, defense), some) in enumerate(grouped.items()):
         lines = [paper_series(curve) for curve in some]
-        title = f"The paper, {figure}: {model}, {reasoning}, {defense}"
+        title = f"{PAPER}, {figure}: {model}, {reasoning}, {defense}"
         panels.append(curve_panel(f"{name}-{number}", title, lines, [], (some[0].axis, ""), percent=percent))
     return panels
 
