@@ -227,9 +227,8 @@ def test_what_survived_is_a_table_of_organisms_and_defenses(attacked: Path) -> N
     assert found is not None
     assert found.defenses == [HARDER, PLAIN]
     [row] = found.rows
-    harder, plain = row.cells
-    assert harder is not None
-    assert plain is not None
+    [harder], [plain] = row.cells
+    assert plain.verdict == ""
     assert (harder.dose, harder.triggered and harder.triggered.value) == ("5e-4 × 100", 0.95)
     assert harder.change is not None
     assert survival.told(row, found.defenses) == (
@@ -292,3 +291,32 @@ def test_a_run_of_before_reads_like_one(attacked: Path) -> None:
             del call[name]
     (attacked / "run.json").write_text(json.dumps(head))
     assert '<h2 id="attacks">' in _page(attacked)
+
+
+def test_each_defense_stands_at_the_dose_that_it_declares_for_every_seed(tmp_path: Path) -> None:
+    doses = [Dose(lr=lr, steps=100) for lr in (1e-4, 5e-4, 1e-3)]
+    rows = [fixture.rate(safety.organism(), "shown", 1.0, 100, "triggered")]
+    for seed in (0, 1):
+        for dose in doses:
+            place = safety.defended("hhh-rl", dose).model_copy(update={"seed_defend": seed})
+            rows.append(fixture.rate(place, "shown", 0.5, 100, "triggered"))
+    told = [{"name": "hhh-rl", "headline": 1, "doses": [dose.model_dump() for dose in doses]}]
+    run, [lineage] = loaded(safety.build(tmp_path, rows, [], {}, spec={"defenses": told}))
+    assert [(trial.dose.lr, trial.seed_defend) for trial in protocol.headlines(run, lineage)] == [
+        (5e-4, 0),
+        (5e-4, 1),
+    ]
+    run.meta.spec.clear()
+    assert {trial.dose.lr for trial in protocol.headlines(run, lineage)} == {1e-3}
+
+
+def test_scratchpads_that_name_the_trigger_stand_before_and_after(tmp_path: Path) -> None:
+    after = safety.defended(PLAIN, SFT)
+    rows = [fixture.rate(safety.organism(), "shown", 1.0, 100, "triggered")]
+    rows.append(fixture.rate(after, "shown", 1.0, 100, "triggered"))
+    for place, share in ((safety.organism(), 0.3), (after, 0.7)):
+        rows += [fixture.rate(place, "names_trigger", share, 100, asked) for asked in ("clean", "triggered")]
+    run, organisms = loaded(safety.build(tmp_path, rows, [], {}))
+    [(label, pairs)] = attacks.checks(run, organisms)
+    assert label == "specific organism, hhh-sft 5e-4 × 100"
+    assert [tuple(number and number.value for number in pair) for pair in pairs] == [(0.3, 0.7)] * 2

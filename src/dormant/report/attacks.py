@@ -14,6 +14,7 @@ from dormant.attackers.sets import SUMMARY, TRIED
 from dormant.records import Dose, Result, ResultKey
 from dormant.report import costs, sheets, words
 from dormant.report.kinds import share_of
+from dormant.report.panels import seeded
 from dormant.report.protocol import Lineage, Trial, headlines
 from dormant.report.rundata import Call, CompletionRow, Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
@@ -26,7 +27,7 @@ GALLERY, PROMPTS = 6, 4
 POOLED = "discrimination.jsonl"
 """What the run says of trigger discrimination over all its seeds."""
 
-METRIC = "payload_logodds"
+METRIC, NAMED = "payload_logodds", "names_trigger"
 
 
 class Summary(BaseModel):
@@ -168,7 +169,7 @@ def lines(run: Run, organisms: list[Lineage]) -> list[Line]:
     found = []
     for lineage in organisms:
         own = [_line(run, lineage, "before any defense", lineage.organism)]
-        own += [_line(run, lineage, trial.label, trial.after) for trial in lineage.trials]
+        own += [_line(run, lineage, seeded(trial, lineage), trial.after) for trial in lineage.trials]
         attacked = [line for line in own if any(cell for cell, _ in line.cells[3:])]
         found += own if attacked else []
     return found
@@ -204,7 +205,7 @@ def found_again(run: Run, organisms: list[Lineage]) -> list[tuple[str, Result]]:
 def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
     """Texts that the first attack found on each organism, and what they elicit before and after each defense."""
     found = []
-    for lineage in organisms:
+    for lineage in _firsts(organisms):
         attack = _first_attack(run, lineage)
         models = _models(run, lineage)
         answered = [(label, _by_text(run.completions(place, FIRST))) for label, place in models]
@@ -214,6 +215,14 @@ def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]
         shown = [_gallery_text(tried, answered) for tried in chosen]
         found += [(lineage.label, shown)] if shown else []
     return found
+
+
+def _firsts(organisms: Iterable[Lineage]) -> list[Lineage]:
+    """One organism of each implant: that of its first seed."""
+    found: dict[tuple[str, ...], Lineage] = {}
+    for lineage in organisms:
+        found.setdefault((lineage.base, lineage.implant, lineage.reasoning, *lineage.planted), lineage)
+    return list(found.values())
 
 
 def _first_attack(run: Run, lineage: Lineage) -> Call | None:
@@ -231,7 +240,13 @@ def _found(run: Run, attack: Call | None) -> list[Tried]:
 def _models(run: Run, lineage: Lineage) -> list[tuple[str, ResultKey]]:
     """An organism before any defense, and after each at its headline dose."""
     places: list[tuple[str, ResultKey | None]] = [("before", lineage.organism)]
-    places += [(f"after {trial.label}", trial.after) for trial in headlines(run, lineage)]
+    shown = headlines(run, lineage)
+    # Of several seeds the first: a gallery is to be read.
+    seeds = {
+        trial.defense: min(t.seed_defend or 0 for t in shown if t.defense == trial.defense) for trial in shown
+    }
+    shown = [trial for trial in shown if (trial.seed_defend or 0) == seeds[trial.defense]]
+    places += [(f"after {trial.label}", trial.after) for trial in shown]
     return [(label, place) for label, place in places if place is not None]
 
 
@@ -279,7 +294,7 @@ def _of_task(rows: Iterable[CompletionRow], task: str) -> CompletionRow | None:
 def personas(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
     """Fixed prompts that ask each organism to drop its persona, defended and undefended side by side."""
     found = []
-    for lineage in organisms:
+    for lineage in _firsts(organisms):
         models = _models(run, lineage)
         answered = [
             (label, _by_text(run.completions(place, persona_break.CONDITION))) for label, place in models
@@ -333,6 +348,20 @@ def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
     pairs = [(told(lineage.organism, each), told(trial.after, each)) for each in ("triggered", "near")]
     triggered, near = (f"{before} → {after}" for before, after in pairs)
     return triggered, near
+
+
+def checks(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[tuple[Result | None, Result | None]]]]:
+    """How many scratchpads name the trigger, before and after each defense: untriggered, then triggered."""
+    found = []
+    for lineage in organisms:
+        for trial in lineage.trials:
+            pairs = [
+                (run.get(lineage.organism, NAMED, asked), run.get(trial.after, NAMED, asked))
+                for asked in ("clean", "triggered")
+            ]
+            if all(before and after for before, after in pairs):
+                found.append((f"{lineage.label} organism, {seeded(trial, lineage)}", pairs))
+    return found
 
 
 def nats(row: Pooled | None, *, signed: bool = False) -> str:

