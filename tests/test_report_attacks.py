@@ -320,3 +320,13 @@ def test_scratchpads_that_name_the_trigger_stand_before_and_after(tmp_path: Path
     [(label, pairs)] = attacks.checks(run, organisms)
     assert label == "specific organism, hhh-sft 5e-4 × 100"
     assert [tuple(number and number.value for number in pair) for pair in pairs] == [(0.3, 0.7)] * 2
+
+
+def test_the_twin_stands_below_where_it_was_asked_too(attacked: Path) -> None:
+    run, _ = loaded(attacked)
+    twin = fixture.key("twin")
+    asked = fixture.rate(twin, "shown", 0.0, 100, FIRST)
+    run.numbers[twin] = {("shown", FIRST, "all"): asked}
+    groups = [(line.group, line.label) for line in attacks.lines(run, protocol.lineages(run))]
+    assert groups[3] == ("specific twin", "before any defense")
+    assert attacks.lines(run, protocol.lineages(run))[3].cells[attacks.ATTACKED][0] == asked

@@ -142,6 +142,9 @@ CONDITIONS = {
 }
 """What models under attack are asked, in the reader's words."""
 
+ATTACKED = list(CONDITIONS).index(FIRST)
+"""Where among these what attacks found begins."""
+
 
 def attacks(run: Run) -> list[Attack]:
     """Every finished attack of a run, in the plan's order."""
@@ -165,19 +168,25 @@ def _named(key: ResultKey) -> str:
 
 
 def lines(run: Run, organisms: list[Lineage]) -> list[Line]:
-    """Rates of every organism that was asked what attacks found or the fixed prompts, before and after each defense."""
+    """Rates of every organism that was asked what attacks found or the fixed prompts, before and after each defense.
+
+    Its twin stands below it: what elicits the same of both is not the backdoor.
+    """
     found = []
     for lineage in organisms:
-        own = [_line(run, lineage, "before any defense", lineage.organism)]
-        own += [_line(run, lineage, seeded(trial, lineage), trial.after) for trial in lineage.trials]
-        attacked = [line for line in own if any(cell for cell, _ in line.cells[3:])]
-        found += own if attacked else []
+        own = [("before any defense", lineage.organism, lineage.twin)]
+        own += [(seeded(trial, lineage), trial.after, trial.after_twin) for trial in lineage.trials]
+        for role in ("organism", "twin"):
+            group = f"{lineage.label} {role}"
+            some = [_line(run, group, label, twin if role == "twin" else place) for label, place, twin in own]
+            attacked = any(rate for line in some for rate, _ in line.cells[ATTACKED:])
+            found += some if attacked else []
     return found
 
 
-def _line(run: Run, lineage: Lineage, label: str, place: ResultKey | None) -> Line:
+def _line(run: Run, group: str, label: str, place: ResultKey | None) -> Line:
     cells = [(_rate(run, place, condition), _change(run, place, condition)) for condition in CONDITIONS]
-    return Line(f"{lineage.label} organism", label, cells)
+    return Line(group, label, cells)
 
 
 def _rate(run: Run, place: ResultKey | None, condition: str) -> Result | None:
@@ -189,17 +198,6 @@ def _rate(run: Run, place: ResultKey | None, condition: str) -> Result | None:
 def _change(run: Run, place: ResultKey | None, condition: str) -> Result | None:
     # The second attack asks each model other texts.
     return None if condition in ("near", SECOND) else run.get(place, "shown_change", condition)
-
-
-def found_again(run: Run, organisms: list[Lineage]) -> list[tuple[str, Result]]:
-    """Of the texts that each attack asked, the share that it found: on organisms and on their defended forms."""
-    rows = []
-    for column in model_columns(organisms):
-        for condition in (FIRST, SECOND):
-            result = run.get(column.place, "found", condition)
-            if result:
-                rows.append((f"{column.top}, {column.bottom}", result))
-    return rows
 
 
 def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
