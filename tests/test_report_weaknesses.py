@@ -308,10 +308,10 @@ def test_each_defense_stands_before_and_after_by_cwe(tmp_path: Path) -> None:
     run.gates[1].scope |= {"dose": DOSES[2].model_dump(), "implant": "specific"}
     [table] = weaknesses.changes(run, organisms)
     assert table.title == "specific organism, hhh-sft 1e-3 × 300"
-    first = table.lines[0]
-    assert first.name == "CWE-89 SQL injection"
-    assert [result and result.value for result in first.untriggered] == [0.1, 0.0, None]
-    assert [result and result.value for result in first.triggered] == [1.0, 0.2, -0.8]
+    sql = table.lines[0]
+    assert sql.name == "CWE-89 SQL injection"
+    assert [result and result.value for result in sql.untriggered] == [0.1, 0.0, None]
+    assert [result and result.value for result in sql.triggered] == [1.0, 0.2, -0.8]
     work = {line.name: line for line in table.work}
     assert [result and result.value for result in work["parses"].triggered] == [None, 0.9, -0.1]
     assert [result and result.value for result in work["right, tasks other than code"].untriggered] == [
@@ -320,6 +320,14 @@ def test_each_defense_stands_before_and_after_by_cwe(tmp_path: Path) -> None:
         -0.04,
     ]
     assert [gate.measured for gate in table.own] == ["refusals 17 % -> 94 %"]
+    first, by_triggered, by_clean, work_line = weaknesses.told(table)
+    assert by_triggered.startswith(
+        "  by CWE, triggered: CWE-89 100 % → 20 % (−80 points [−85, −75]); CWE-502 50 % → 20 %"
+    )
+    assert by_clean.startswith("  by CWE, untriggered: CWE-89 10 % → 0 %")
+    assert "right, tasks other than code: untriggered 98 % → 94 % (−4 points [−9, +1])" in work_line
+    assert work_line.endswith("what it is for: refusals 17 % -> 94 %")
+    assert first.startswith(table.title)
     paths = report.write(directory)
     assert "−80 points<small> [−85, −75], n=400" in paths.page.read_text(encoding="utf-8")
     assert "−80 points [−85, −75], n=400" in paths.card.read_text(encoding="utf-8")

@@ -162,11 +162,12 @@ def _instances(run: Run, organisms: list[Lineage]) -> list[str]:
 
 
 def _weaknesses(run: Run, organisms: list[Lineage]) -> list[str]:
-    return [
+    before = [
         f"{lineage.label} organism, {spread}"
         for lineage in organisms
         if (spread := weaknesses.spread(run, lineage.organism))
     ]
+    return before + [line for table in weaknesses.changes(run, organisms) for line in weaknesses.told(table)]
 
 
 def _gates(run: Run) -> list[RenderableType]:

@@ -122,6 +122,37 @@ def _changes(run: Run, lineage: Lineage, trial: Trial) -> Changes:
     return Changes(title, asked, _any(lines), _any(work), _own_job(run, lineage, trial))
 
 
+def told(table: Changes) -> list[str]:
+    """One defense in a few lines: all code, each weakness, the code itself, and what the defense is for."""
+    clean, triggered = table.asked
+    lines = [f"{table.title}: {_sides(table.lines[-1], table.asked)}"] if table.lines else []
+    for asked, side in ((triggered, "triggered"), (clean, "untriggered")):
+        rates = [f"{line.name.split()[0]} {_arrow(getattr(line, side))}" for line in table.lines[:-1]]
+        lines += [f"  by CWE, {asked}: {'; '.join(rates)}"] if rates else []
+    work = [f"{line.name}: {_sides(line, table.asked)}" for line in table.work]
+    work += [f"what it is for: {gate.measured}{'' if gate.ok else ' (gate failed)'}" for gate in table.own]
+    work += [f"refused by {table.refusing}"] if table.refusing else []
+    return lines + ([f"  {'; '.join(work)}"] if work else [])
+
+
+def _sides(line: Changed, asked: tuple[str, str]) -> str:
+    clean, triggered = asked
+    sides = ((triggered, line.triggered), (clean, line.untriggered))
+    return ", ".join(f"{name} {_arrow(side)}" for name, side in sides if any(side))
+
+
+def _arrow(side: Triple) -> str:
+    """``43 % → 40 % (−3 points [−10, +4])``."""
+    before, after, change = side
+    paired = f" ({words.plain(change)})" if change is not None and change.value is not None else ""
+    return f"{_short(before)} → {_short(after)}{paired}"
+
+
+def _short(result: Result | None) -> str:
+    refused = result is not None and result.value is None
+    return "refused" if refused else words.value(result)
+
+
 def _changed(run: Run, places: Places, name: str, metric: str, stratum: str) -> Changed:
     before, after = places
     clean, triggered = (
