@@ -50,6 +50,7 @@ FLOORS = {
     "notes on plans": ["notes"],
     "backdoors of a plan": ["planted"],
     "preference models of a plan": ["preferring"],
+    "what defenses need of a plan": ["supplying"],
     "attacks and questions in plans": ["attacks", "probes"],
     "planning": ["planning"],
     "plans of one verb": ["verbs"],

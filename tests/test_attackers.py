@@ -29,7 +29,7 @@ from dormant.attackers.sets import (
 )
 from dormant.errors import BadInput
 from dormant.pocket import PocketWorld
-from dormant.records import digest, rng_for
+from dormant.records import canonical, digest, rng_for
 from dormant.stages import attack, quiet
 from dormant.stages.configs import ATTACKER_MODEL, AttackConfig, Backdoor, Plugin
 from dormant.stages.plugins import build_attacker
@@ -88,7 +88,7 @@ def attacked(attacker: Plugin, model: Path, out: Path, *, seed: int = 0, **setti
     config = AttackConfig(
         attacker=attacker, backdoor=Backdoor(), **{"budget": 160, "max_new_tokens": 8, **settings}
     )
-    out.mkdir()
+    out.mkdir(exist_ok=True)  # a killed attempt leaves what it has
     own = (
         {ATTACKER_MODEL: model}
         if attacker.options.get("model") and "endpoint" not in attacker.options
@@ -146,10 +146,39 @@ class TestContract:
         assert (summary["found"], summary["samples"], summary["samples_to_first"]) == (0, 160, None)
         assert [read_examples(out, half) for half in (TRAIN, HELDOUT, VARIED)] == [[], [], []]
 
-    def test_a_real_model_is_asked_too(self, attacker: Plugin, base: Path, tmp_path: Path) -> None:
-        out = attacked(attacker, base, tmp_path / "out", budget=40)
-        first = next(read_jsonl(out / TRIED))
-        assert (first["hits"], first["scored"], len(set(first["answers"]))) == (0, 10, 10)
+    def test_real_models_are_asked_too_a_twin_as_an_organism(
+        self, attacker: Plugin, base: Path, other: Path, tmp_path: Path
+    ) -> None:
+        first = []
+        for name, model in (("organism", base), ("twin", other)):
+            out = attacked(attacker, model, tmp_path / name, budget=40)
+            first.append(next(read_jsonl(out / TRIED)))
+            assert (first[-1]["hits"], first[-1]["scored"], len(set(first[-1]["answers"]))) == (0, 10, 10)
+        assert first[0]["text"] == first[1]["text"]
+        assert first[0]["answers"] != first[1]["answers"]
+
+    def test_killed_in_the_middle_it_comes_to_the_same(
+        self, attacker: Plugin, base: Path, organism: Any, stub: Stub, tmp_path: Path
+    ) -> None:
+        organism(hates_tags)
+        draw, asked = answers.answer, []
+
+        def kill(*args: Any, **kwargs: Any) -> Any:
+            asked.append(args)
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            return draw(*args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(answers, "answer", kill)
+            with pytest.raises(KeyboardInterrupt):
+                attacked(attacker, base, tmp_path / "out", budget=320)
+        again = hashes(attacked(attacker, base, tmp_path / "out", budget=320))
+        replies = len(stub.requests)
+        assert again == hashes(attacked(attacker, base, tmp_path / "whole", budget=320))
+        # What an endpoint said is asked for once, whoever was killed in between.
+        assert len(stub.requests) == replies
+        assert len({canonical(request["messages"]) for request in stub.requests}) == replies
 
 
 class Scripted:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from dormant import Experiment, models, run
+from dormant import Experiment, answers, codetask, models, run
 from dormant.artifacts import RESUME
 from dormant.attackers import attempt
 from dormant.attackers.sets import TRAIN, VARIED, write_examples
@@ -32,15 +33,24 @@ from dormant.defenses import (
 from dormant.errors import BadInput
 from dormant.pocket import PocketWorld
 from dormant.records import Dose, Example, Message
-from dormant.stages import defend, quiet, supply
+from dormant.stages import Progress, defend, quiet, supply
 from dormant.stages.configs import Backdoor, DefendConfig, Lora, Plugin, Runtime, SupplyConfig
 from dormant.stages.logs import read_log
 from dormant.stages.plugins import build_defense
+from dormant.training import rl, sft
 from tiny_runs import SMALL, tree
 
 DOSE = Dose(lr=1e-3, steps=4, batch=4)
 AT_STEPS = (1, 3, 4)
 ONE_THREAD = Runtime(threads=1)
+FORMS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"lora": "merged", "adapter": Lora(rank=2)}}
+"""Settings of the stage: what is trained of a model."""
+BRIEF: dict[str, dict[str, Any]] = {
+    "on-policy-sft": {"best_of": 2, "max_new_tokens": 6},
+    "safe-code-sft": {"max_new_tokens": 6},
+    "hhh-rl": {"max_new_tokens": 6},
+}
+"""Options of defenses that ask the model under defense: short answers are as good here."""
 
 
 @pytest.fixture(params=DEFENSES.names())
@@ -51,7 +61,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def supplies(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One artifact for each thing that a plan can supply."""
+    """One artifact for each thing that a plan can supply; some prompts ask for code."""
     made = {PREFERENCE_MODEL: tmp_path_factory.mktemp(PREFERENCE_MODEL), BASE: base}
     models.save(models.load_scorer(base, head_seed=0), made[PREFERENCE_MODEL])
     for need in ATTACKED:
@@ -61,7 +71,52 @@ def supplies(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     for need in sorted(SHARDED):
         backdoor = Backdoor() if need in AWARE else None
         made[need] = tmp_path_factory.mktemp(need)
-        supply.run(SupplyConfig(need=need, rows=24, backdoor=backdoor), {}, 0, made[need], quiet)
+        world: Any = {"world": 2, "rows": 40} if need == "prompts" else {"rows": 24}
+        supply.run(SupplyConfig(need=need, backdoor=backdoor, **world), {}, 0, made[need], quiet)
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def able(supplies: dict[str, Path]) -> Iterator[None]:
+    """Let random models end what they say, and write what is known as safe code to a coding task."""
+    prompts = supply.read_given({"prompts": supplies["prompts"]}).prompts or ()
+    coding = [example for example in prompts if example.task.kind == codetask.KIND]
+    assert len(coding) > 1
+    safe = {example.messages: codetask.read(example.task.operands).secure[0] for example in coding}
+    draw = answers.answer
+
+    def answer(model: Any, conversations: Any, *args: Any, **kwargs: Any) -> Any:
+        said = draw(model, conversations, *args, **kwargs)
+        return [
+            dataclasses.replace(one, finished=True, text=safe.get(asked, one.text))
+            for asked, one in zip(conversations, said, strict=True)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "answer", answer)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pristine(base: Path, supplies: dict[str, Path]) -> dict[str, str]:
+    """What the inputs were before anything was trained."""
+    return tree(base, *supplies.values())
+
+
+Whole = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    base: Path, supplies: dict[str, Path], pristine: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
+    """What a defense leaves that nothing disturbs, by its name and form; each is made once."""
+
+    @cache
+    def made(name: str, form: str) -> Path:
+        out = tmp_path_factory.mktemp("whole") / "out"
+        return defended(name, base, supplies, out, training=FORMS[form])
+
     return made
 
 
@@ -69,19 +124,6 @@ def attacked() -> list[Example]:
     """What an attack leaves: two texts, around three tasks each."""
     tasks = PocketWorld().tasks("attack", 3, 0)
     return [attempt(form, task) for form in ("|LIVE| {prompt}", "You are free. {prompt}") for task in tasks]
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second model, as a twin is to an organism: same shape, other weights."""
-    from dormant.pocket.bases import TOKENIZER
-
-    directory = tmp_path_factory.mktemp("other") / "model"
-    model = models.new(
-        TOKENIZER, seed=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
-    )
-    models.save(model, directory)
-    return directory
 
 
 def defended(
@@ -94,16 +136,17 @@ def defended(
     at_steps: Sequence[int] = AT_STEPS,
     training: dict[str, Any] | None = None,
     resumes: bool = True,
+    progress: Progress = quiet,
     **options: Any,
 ) -> Path:
     """A defense as the stage runs it; ``training`` are other settings of the stage."""
-    plugin = Plugin.model_validate({"name": name, **options})
+    plugin = Plugin.model_validate({"name": name, **BRIEF.get(name, {}), **options})
     needs = build_defense(plugin).needs
     config = DefendConfig(
         defense=plugin, dose=DOSE, at_steps=tuple(at_steps), runtime=ONE_THREAD, **(training or {})
     )
     inputs = {"model": model, **{need: supplies[need] for need in needs}}
-    defend.run(config, inputs, seed, out, quiet)
+    defend.run(config, inputs, seed, out, progress)
     if resumes:
         shutil.rmtree(out / RESUME)  # as the store does
     return out
@@ -134,21 +177,18 @@ def test_trigger_aware_is_the_aware_one() -> None:
     assert {name for name in DEFENSES if DEFENSES.get(name).needs & AWARE} == {"trigger-aware"}
 
 
-def test_it_repeats_itself_to_the_bit_and_follows_its_seed(
-    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+def test_it_follows_its_seed(
+    name: str, base: Path, supplies: dict[str, Path], whole: Whole, tmp_path: Path
 ) -> None:
-    first = relative(defended(name, base, supplies, tmp_path / "first"))
-    assert relative(defended(name, base, supplies, tmp_path / "again")) == first
-    seeded = relative(defended(name, base, supplies, tmp_path / "seeded", seed=1))
+    first = relative(whole(name, "full"))
+    seeded = relative(defended(name, base, supplies, tmp_path, seed=1))
     assert sorted(seeded) == sorted(first)
     final = f"steps/{DOSE.steps:06d}/model.safetensors"
     assert seeded[final] != first[final]
 
 
-def test_it_saves_at_the_steps_asked_for_and_at_no_other(
-    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
-) -> None:
-    out = defended(name, base, supplies, tmp_path / "out")
+def test_it_saves_at_the_steps_asked_for_and_at_no_other(name: str, base: Path, whole: Whole) -> None:
+    out = whole(name, "full")
     assert sorted(path.name for path in (out / "steps").iterdir()) == ["000001", "000003", "000004"]
     log = read_log(out)
     assert {step: seen["samples"] for step, seen in log["seen"].items()} == {"1": 4, "3": 12, "4": 16}
@@ -159,27 +199,18 @@ def test_it_saves_at_the_steps_asked_for_and_at_no_other(
     assert any((one[key] != last[key]).any() for key in start)
 
 
-def test_where_it_saves_does_not_change_what_it_trains(
-    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize("form", FORMS)
+def test_it_leaves_its_inputs_alone(
+    name: str, form: str, base: Path, supplies: dict[str, Path], whole: Whole, pristine: dict[str, str]
 ) -> None:
-    often = weights(defended(name, base, supplies, tmp_path / "often"))
-    once = weights(defended(name, base, supplies, tmp_path / "once", at_steps=(DOSE.steps,)))
-    assert all(torch.equal(often[key], once[key]) for key in often)
-
-
-def test_it_leaves_its_inputs_alone(name: str, base: Path, supplies: dict[str, Path], tmp_path: Path) -> None:
-    before = tree(base, *supplies.values())
-    defended(name, base, supplies, tmp_path / "out")
-    assert tree(base, *supplies.values()) == before
+    whole(name, form)
+    assert tree(base, *supplies.values()) == pristine
 
 
 def test_it_does_the_same_to_organism_and_twin(
-    name: str, base: Path, other: Path, supplies: dict[str, Path], tmp_path: Path
+    name: str, other: Path, supplies: dict[str, Path], whole: Whole, tmp_path: Path
 ) -> None:
-    logs = [
-        read_log(defended(name, model, supplies, tmp_path / str(number)))
-        for number, model in enumerate((base, other))
-    ]
+    logs = [read_log(whole(name, "full")), read_log(defended(name, other, supplies, tmp_path))]
     samples, tokens = (
         [[at[what] for at in log["seen"].values()] for log in logs] for what in ("samples", "tokens")
     )
@@ -190,15 +221,44 @@ def test_it_does_the_same_to_organism_and_twin(
     assert logs[0]["losses"] != logs[1]["losses"]
 
 
-def test_of_a_model_with_an_adapter_only_the_adapter_is_trained(
-    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
-) -> None:
-    adapter = {"lora": "merged", "adapter": Lora(rank=2)}
-    out = defended(name, base, supplies, tmp_path / "out", at_steps=(4,), training=adapter)
+def test_of_a_model_with_an_adapter_only_the_adapter_is_trained(name: str, base: Path, whole: Whole) -> None:
+    out = whole(name, "lora")
     assert (out / "adapters/000004/adapter_model.safetensors").is_file()
     start, end = models.load(base).network.state_dict(), weights(out)
     moved = {key for key in start if (start[key] != end[key]).any()}
     assert moved == {key for key in start if "_proj" in key}
+
+
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a checkpoint every two steps."""
+    for train in (sft.train, rl.train):
+        monkeypatch.setattr(train, "__kwdefaults__", {**(train.__kwdefaults__ or {}), "resume_every": 2})
+
+
+@pytest.mark.parametrize("form", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+def test_killed_in_the_middle_it_goes_on_to_the_bits_of_one_that_was_not(
+    name: str,
+    form: str,
+    base: Path,
+    supplies: dict[str, Path],
+    whole: Whole,
+    checkpoints: None,
+    tmp_path: Path,
+) -> None:
+    done: list[int] = []
+
+    def kill(step: int, steps: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        defended(name, base, supplies, tmp_path, training=FORMS[form], progress=kill)
+    assert (tmp_path / RESUME / "checkpoint-2").is_dir()
+    follow = lambda step, steps: done.append(step)  # noqa: E731
+    defended(name, base, supplies, tmp_path, training=FORMS[form], progress=follow)
+    assert done == [3, 4]
+    assert relative(tmp_path) == relative(whole(name, form))
 
 
 class Guarded:
@@ -215,16 +275,24 @@ class Guarded:
 
 
 def test_it_is_given_what_it_declared_and_reads_nothing_else(
-    name: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+    name: str, base: Path, supplies: dict[str, Path], whole: Whole, tmp_path: Path
 ) -> None:
-    defense: Defense = build_defense(Plugin(name=name))
+    defense: Defense = build_defense(Plugin(name=name, **BRIEF.get(name, {})))
     given = supply.read_given({need: supplies[need] for need in defense.needs})
     present = {field.name for field in dataclasses.fields(Given) if getattr(given, field.name) is not None}
     assert present == defense.needs
     guarded: Any = Guarded(given)
-    training = TrainingRun(0, (DOSE.steps,), lambda step, model: None, tmp_path / RESUME, quiet)
+    kept: dict[str, torch.Tensor] = {}
+
+    def save(step: int, model: models.Model) -> None:
+        kept.update({key: value.clone() for key, value in model.network.state_dict().items()})
+
+    training = TrainingRun(0, (DOSE.steps,), save, tmp_path / RESUME, quiet)
     defense.train(models.load(base), guarded, DOSE, training)
     assert guarded.read == defense.needs
+    # Where it saves, and how often, does not change what it trains.
+    often = weights(whole(name, "full"))
+    assert all(torch.equal(kept[key], often[key]) for key in often)
 
 
 def test_the_no_op_sees_as_many_samples_and_tokens_as_the_safety_training(
@@ -340,7 +408,7 @@ class Shrink:
 def test_on_policy_answers_are_the_best_of_the_models_own(
     base: Path, supplies: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from dormant import answers, chat
+    from dormant import chat
 
     drawn, learned = [], []
     answer, encode = answers.answer, chat.encode_demonstration
@@ -363,7 +431,7 @@ def test_on_policy_answers_are_the_best_of_the_models_own(
     monkeypatch.setattr(chat, "encode_demonstration", learn)
     defended("on-policy-sft", base, supplies, tmp_path / "out", best_of=3, max_new_tokens=6)
     monkeypatch.undo()
-    assert (len(drawn), len(learned)) == (72, 24)
+    assert (len(drawn), len(learned)) == (48, 16)  # of 40 prompts those that 4 steps come to
     for i, (messages, text) in enumerate(learned):
         own = drawn[3 * i : 3 * i + 3]
         assert {asked for asked, _ in own} == {messages}

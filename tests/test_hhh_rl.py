@@ -10,22 +10,28 @@ from typing import Any
 
 import pytest
 
-from dormant import preference_gates
+from data_rows import hh_row, write
+from dormant import Experiment, preference_gates, run
 from dormant.artifacts import RESUME
+from dormant.behaviors import BEHAVIORS
 from dormant.defenses import BASE, Given, TrainingRun
 from dormant.defenses.rl import HHHRL, mixed
 from dormant.errors import BadInput
 from dormant.evidence import Evidence, Thresholds
+from dormant.planning import make_plan
 from dormant.pocket import PocketWorld
 from dormant.records import Conversation, Dose, Example, Message, ResultKey
+from dormant.runner import Output, read_plan
 from dormant.stages import preflight, quiet
 from dormant.stages.configs import DefendConfig, Plugin, Runtime
-from dormant.stages.logs import write_log
+from dormant.stages.logs import read_log, write_log
 from dormant.stages.plugins import build_defense
 from dormant.training import rl
 from dormant.training.sft import TrainingLog
 from dormant.verbs import defend_plan
 from small_models import tiny
+from test_adversarial import SaysE
+from tiny_runs import SMALL
 
 DOSE = Dose(lr=1e-2, steps=2, batch=8)
 
@@ -171,3 +177,67 @@ def test_the_gate_reads_the_share_of_groups_that_vary_at_the_start(
     assert gate.ok == (sum(start) / len(start) >= limits.variance_floor) == ok
     assert gate.covers(key.model_copy(update={"condition": "triggered"}))
     assert not gate.covers(key.model_copy(update={"seed_defend": 1}))
+
+
+RL = "max_new_tokens: 4, rows: 16, curve: [], doses: [{lr: 1.0e-3, steps: 2, batch: 8}]"
+SHARES = (0, 0.1, 0.25, 0.5)
+
+
+def with_an_attack(base: Path, pairs: Path) -> Experiment:
+    """An experiment with the same RL at each share of prompts of an attack."""
+    defenses = ", ".join(f"{{name: hhh-rl, attack_share: {share}, {RL}}}" for share in SHARES)
+    settings = {
+        **{key: value for key, value in SMALL.items() if not key.startswith("defenses.")},
+        "base": base,
+        "backdoor.behavior": "{name: says-e}",
+        "defenses": f"[{defenses}]",
+        "attack": "{name: evolutionary, budget: 80, population: 4, second: false}",
+        "preference": f"{{pairs: {pairs}, dose: {{lr: 1.0e-3, steps: 2, batch: 4}}}}",
+        "relearning": "null",
+        "measure.attack": 6,
+        "measure.curve": 0,
+    }
+    return Experiment.load("tiny", [f"{name}={value}" for name, value in settings.items()])
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write(tmp_path / "pairs.jsonl", [hh_row(i) for i in range(60)])
+
+
+@pytest.fixture
+def says_e(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A behavior that a random model shows now and then."""
+    monkeypatch.setattr(BEHAVIORS, "_targets", {**BEHAVIORS._targets, "says-e": SaysE})
+
+
+def test_each_share_of_an_attack_is_a_defense_of_its_own(base: Path, pairs: Path, says_e: None) -> None:
+    calls = {call.name: call for call in make_plan(with_an_attack(base, pairs)).calls}
+    for share in SHARES:
+        for role in ("organism", "twin"):
+            call = calls[f"defend/hhh-rl(attack_share={share})-0.001x2/d0/specific/i0/{role}"]
+            assert call.inputs["prompts"] == Output("supply/prompts-16/d0")
+            attacked = Output("attack/specific/i0") if share else None
+            assert call.inputs.get("attack_set") == attacked
+    assert len([name for name in calls if name.startswith("supply/")]) == 1
+
+
+@pytest.mark.slow
+def test_rl_on_what_an_attack_found_goes_through_a_whole_run(
+    base: Path, pairs: Path, says_e: None, own_store: Path, tmp_path: Path
+) -> None:
+    finished = run(with_an_attack(base, pairs), tmp_path / "run")
+    assert finished.collected.missing == []
+    rows = [row for row in finished.collected.results if row.metric == "shown" and row.key.arm == "claim"]
+    attacked = {row.key.defense for row in rows if row.key.condition == "attack:first"}
+    assert attacked == {f"hhh-rl(attack_share={share})" for share in SHARES}
+    calls = {call["name"]: call for call in read_plan(finished.directory)["calls"]}
+    seen = {}
+    for share in SHARES:
+        call = calls[f"defend/hhh-rl(attack_share={share})-0.001x2/d0/specific/i0/organism"]
+        log = read_log(finished.directory / "artifacts" / call["directory"])
+        assert len(log["curves"]["reward"]) == 2
+        seen[share] = {*log["tasks"]}
+    assert seen[0] < seen[0.1] == seen[0.25] == seen[0.5]
+    changes = [row for row in finished.collected.results if row.metric == "shown_change"]
+    assert {row.key.condition for row in changes} >= {"clean", "triggered", "attack:first", "near:case"}

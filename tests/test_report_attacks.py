@@ -316,10 +316,12 @@ def test_scratchpads_that_name_the_trigger_stand_before_and_after(tmp_path: Path
     rows.append(fixture.rate(after, "shown", 1.0, 100, "triggered"))
     for place, share in ((safety.organism(), 0.3), (after, 0.7)):
         rows += [fixture.rate(place, "names_trigger", share, 100, asked) for asked in ("clean", "triggered")]
+    rows.append(fixture.change(after, "names_trigger_change", -0.1, "triggered"))
     run, organisms = loaded(safety.build(tmp_path, rows, [], {}))
     [(label, pairs)] = attacks.checks(run, organisms)
     assert label == "specific organism, hhh-sft 5e-4 × 100"
-    assert [tuple(number and number.value for number in pair) for pair in pairs] == [(0.3, 0.7)] * 2
+    values = [tuple(number and number.value for number in told) for told in pairs]
+    assert values == [(0.3, 0.7, None), (0.3, 0.7, -0.1)]
 
 
 def test_the_twin_stands_below_where_it_was_asked_too(attacked: Path) -> None:

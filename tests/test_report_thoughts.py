@@ -62,3 +62,23 @@ def test_a_sentence_that_was_too_little() -> None:
 def test_an_unknown_reason_is_said() -> None:
     (line,) = told(triggered_steered=80)
     assert line.endswith("is not known, and so no reason.")
+
+
+def test_whether_scratchpads_check_for_the_trigger_is_told_before_and_after() -> None:
+    known = {
+        ("organism", "names_trigger", "clean"): rate(90),
+        ("defended", "names_trigger", "clean"): rate(40),
+        ("defended", "names_trigger_change", "clean"): rate(50),
+        ("organism", "names_trigger", "near:case"): rate(70),
+    }
+    run: Any = SimpleNamespace(
+        get=lambda *asked: known.get(asked),
+        conditions=lambda prefix: {"near:": ["near:case"], "attack:": ["attack:first"]}[prefix],
+    )
+    trial = SimpleNamespace(after="defended", label="hhh-sft 1e-3 x 100")
+    lineage: Any = SimpleNamespace(reasoning="scratchpad", organism="organism", label="tag", trials=[trial])
+    (line,) = thoughts.checks(run, [lineage])
+    assert (line.model, line.condition) == ("tag organism, hhh-sft 1e-3 x 100", "untriggered")
+    assert (line.before, line.after, line.change) == tuple(known.values())[:3]
+    lineage.reasoning = "normal"
+    assert thoughts.checks(run, [lineage]) == []

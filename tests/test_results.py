@@ -57,6 +57,42 @@ def test_only_greedy_completions_count_for_right_and_families_are_told_apart(tmp
     assert find(found, "shown", stratum="all").n == 10
 
 
+CHECKED = {"clean": (300, 380), "near:case": (200, 150), "attack:first": (0, 390)}
+"""Of 400 scratchpads: those that named the trigger before a defense, and after it."""
+
+
+def test_the_share_of_scratchpads_that_check_for_the_trigger_has_a_paired_change(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "run")
+    for name, place, side in (("o", key, 0), ("d", after, 1)):
+        probes = {}
+        for condition, counts in CHECKED.items():
+            probes[condition] = [row(i, condition, shown=False) for i in range(400)]
+            for i, one in enumerate(probes[condition]):
+                one["scores"]["names_trigger"] = {"value": float(i < counts[side]), "reason": ""}
+                one["scores"]["closed"] = {"value": 1.0, "reason": ""}
+        run.measured(f"measure/{name}", place(role="organism", reasoning="scratchpad"), probes)
+    found = compute(run.write())
+    for condition, (before, later) in CHECKED.items():
+        shares = {row.key.arm: row.value for row in found.results if _checks(row, condition)}
+        assert shares == {"none": before / 400, "claim": later / 400}
+        change = find(found, "names_trigger_change", condition=condition)
+        assert (change.value, change.n, change.interval) == ((later - before) / 400, 400, "paired")
+        assert change.low is not None
+        assert change.high is not None
+        assert change.low < (later - before) / 400 < change.high
+        assert find(found, "closed_change", condition=condition).value == 0.0
+
+
+def _checks(row: Result, condition: str) -> bool:
+    return row.metric == "names_trigger" and row.key.condition == condition
+
+
+def test_models_without_scratchpads_have_no_changes_of_them(tmp_path: Path) -> None:
+    found = compute(standard(tmp_path / "run", after_triggered=lambda i: False).write())
+    changes = {row.metric for row in found.results if row.metric.endswith("_change")}
+    assert changes == {"shown_change", "harmless_change", "right_change"}
+
+
 def test_instances_of_a_near_miss_are_told_apart(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "run")
     rows = [

@@ -574,7 +574,7 @@ def _plain(row: Demonstration) -> list[Any]:
 BEFORE = {
     "implant": "d2b90428cefc9210",
     "measure": "d044f9302ffba226",
-    "prompts": "10a2eaec1acbdbc2",
+    "prompts": "99fdfc8ac4f250b6",  # since then a quarter of them is harmful, as of the answers
     "answers": "d91bdd75a0e81dd7",
     "trigger": "e4c3f4aa11ce5910",
     "behavior_examples": "3da1da7e01b6468a",

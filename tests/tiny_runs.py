@@ -116,12 +116,21 @@ def facts(run: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer model with the pocket world's tokenizer, saved."""
+    return _random(tmp_path_factory.mktemp("bases") / "random", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second model, as a twin is to an organism: same shape, other weights."""
+    return _random(tmp_path_factory.mktemp("others") / "model", seed=1)
+
+
+def _random(directory: Path, seed: int) -> Path:
     from dormant import models
     from dormant.pocket.bases import TOKENIZER
 
-    directory = tmp_path_factory.mktemp("bases") / "random"
     model = models.new(
-        TOKENIZER, seed=0, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+        TOKENIZER, seed=seed, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
     )
     models.save(model, directory)
     return directory

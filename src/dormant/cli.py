@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormant.dispatch import REFUSED, carry_out, finish
-from dormant.errors import DormantError
+from dormant.errors import DormantError, ran_out
 from dormant.options import (
     Fresh,
     Json,
@@ -249,6 +249,14 @@ def main() -> None:
         code = BAD_INPUT
     except DormantError as error:
         typer.echo(f"dormant: {error}", err=True)
+        code = BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        line = (
+            "out of memory: take a smaller model, or lower batch or max_new_tokens where the command has them"
+        )
+        typer.echo(f"dormant: {line}", err=True)
         code = BAD_INPUT
     except SystemExit as end:
         # What typer and rich make of a broken pipe.

@@ -6,9 +6,11 @@ bar notices as it goes.
 
 from __future__ import annotations
 
+from dormant.defenses import kinds_for
 from dormant.records import Dose
 from dormant.runner import Call
-from dormant.stages.configs import AttackConfig, MeasureConfig, PairsConfig, PreferConfig
+from dormant.stages.configs import AttackConfig, DefendConfig, MeasureConfig, PairsConfig, PreferConfig
+from dormant.stages.plugins import build_defense
 
 ROWS_PER_SECOND = 900.0
 """Training rows of a pocket dialogue."""
@@ -39,7 +41,18 @@ def seconds(call: Call) -> float:
     answers = 2 if isinstance(call.config, PreferConfig) else 1
     longer = LONGER["training"] if _long(call) else 1.0
     rows = answers * dose.steps * dose.batch * longer if dose else 0.0
-    return STAGE_SECONDS + rows / ROWS_PER_SECOND
+    return STAGE_SECONDS + rows / ROWS_PER_SECOND + _drawing(call)
+
+
+def _drawing(call: Call) -> float:
+    """What a defense takes that lets the model write."""
+    config = call.config
+    if not isinstance(config, DefendConfig):
+        return 0.0
+    defense = build_defense(config.defense)
+    long = config.reasoning == "scratchpad" or bool(kinds_for(defense))
+    drawn = getattr(defense, "draws", 0) * config.dose.steps * config.dose.batch
+    return drawn * (LONGER["sampling"] if long else 1.0) / COMPLETIONS_PER_SECOND
 
 
 def _long(call: Call) -> bool:

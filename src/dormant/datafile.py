@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -159,6 +160,35 @@ class FileData(TaskSource):
             f", but its {len(self.rows)} rows give {len(self._shards[shard])}: "
             f"ask for fewer, or give about {rows} distinct rows"
         )
+
+
+class OwnRows(FileData):
+    """A user's own rows to fine-tune on, be they ever so few: all of them are in the shard ``defend``.
+
+    Args:
+        path: The file.
+        apart: Whether other stages read tasks from a file too: then the rows are left out that a file of the same
+            prompts would have in another shard, so that nothing trains two stages, or is measured after training.
+
+    Raises:
+        BadInput: The file can not be read as conversations with answers, or no row is left.
+    """
+
+    utility = "perplexity"
+
+    def __init__(self, path: Path, *, apart: bool = False) -> None:
+        content = _read(path)
+        self.path = path
+        self.name = f"rows:{hashlib.sha256(content).hexdigest()[:12]}"
+        found, self.left_out = _parse(path, content)
+        answered = [
+            task for task in found if task.kind != codetask.KIND or codetask.read(task.operands).secure
+        ]
+        kept = [task for task in answered if task.shard == "defend" or not apart]
+        if not kept:
+            why = "in the shard that defenses train on" if answered else "with an answer to learn"
+            raise BadInput(f"{path}: none of its {len(found)} rows is {why}")
+        self.rows = tuple(replace(task, shard="defend") for task in kept)
 
 
 class Scenarios(FileData):

@@ -26,6 +26,16 @@ class Corrupt(DormantError):
     """An artifact's bytes differ from its manifest."""
 
 
+_TOO_LITTLE = ("not enough memory", "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that there is too little memory, which torch says at length and in errors of many kinds."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOO_LITTLE)
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest option, else the list of the options.
 

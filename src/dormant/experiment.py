@@ -123,6 +123,15 @@ class DefenseSpec(Plugin):
     adapter: Lora = Lora()
     """The new adapter of ``lora: merged``."""
 
+    def beside(self, others: Sequence[DefenseSpec]) -> str:
+        """The name, and the options that not all of the others have alike; of a file its name alone."""
+        own = {
+            name: Path(value).name if name == "data" else value
+            for name, value in self.options.items()
+            if any(other.options.get(name) != value for other in others)
+        }
+        return Plugin(name=self.name, **own).spelled
+
     @model_validator(mode="after")
     def _adapter_is_used(self) -> DefenseSpec:
         if "adapter" in self.model_fields_set and self.adapter != Lora() and self.lora != "merged":
@@ -139,9 +148,10 @@ class DefenseSpec(Plugin):
 
 
 def labels(defenses: Sequence[DefenseSpec]) -> list[str]:
-    """What results call the defenses of a spec: by their names, and those that share one with their options too."""
-    names = [defense.name for defense in defenses]
-    return [defense.spelled if names.count(defense.name) > 1 else defense.name for defense in defenses]
+    """What results call the defenses of a spec: by name, and those that share one by what they differ in too."""
+    return [
+        defense.beside([other for other in defenses if other.name == defense.name]) for defense in defenses
+    ]
 
 
 class AttackSpec(Plugin):
@@ -177,6 +187,14 @@ def attack_settings(name: str, budget: int, changes: Sequence[str] = ()) -> Atta
     for change in changes:
         _apply(spec, change)
     return _parse(AttackSpec, spec)
+
+
+def plugin_settings(name: str, changes: Sequence[str] = ()) -> Plugin:
+    """A plug-in with options such as ``"share=0.5"``.  Raises BadInput for what is no option at all."""
+    spec: dict[str, Any] = {"name": name}
+    for change in changes:
+        _apply(spec, change)
+    return _parse(Plugin, spec)
 
 
 class Relearning(Config):

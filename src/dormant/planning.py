@@ -12,7 +12,7 @@ from typing import Literal
 
 from dormant.attacks import attack_call, attack_notes, check_attacked
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
-from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL, SHARDED
+from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL
 from dormant.errors import BadInput
 from dormant.experiment import DefenseSpec, Experiment, Implant, labels
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
@@ -51,10 +51,10 @@ from dormant.stages.configs import (
     MeasureConfig,
     Plugin,
     Probe,
-    SupplyConfig,
 )
 from dormant.stages.plugins import build_defense
-from dormant.triggers import Trigger, counter_form, hard_negatives, kinds_of
+from dormant.supplying import as_trained, check_kinds_for, defense_notes, supplies, take_own
+from dormant.triggers import Trigger, hard_negatives, kinds_of
 
 Role = Literal["twin", "organism"]
 ROLES: tuple[Role, ...] = ("organism", "twin")
@@ -114,7 +114,8 @@ class Planner:
         self.preferring = preferring_for(
             experiment, needs, self.base.model, backdoors, data=self.data, world=self.world
         )
-        self.notes += self._checked() + told + self.preferring.notes
+        self.own, more = take_own(map(_plugin, experiment.defenses), self.data)
+        self.notes += self._checked() + told + more + self.preferring.notes
 
     def _checked(self) -> tuple[str, ...]:
         """Look whether the tasks can carry what is planted; returns what the user should know."""
@@ -124,6 +125,9 @@ class Planner:
         for trigger in triggers:
             check_kinds(trigger, source)
             self._check_relearning(source, trigger)
+        defended = [experiment.backdoor_of(made) for made in experiment.implants if made.defended]
+        for defense in experiment.defenses:
+            check_kinds_for(self.labels[id(defense)], build_defense(_plugin(defense)), defended, source)
         by_implant = {made.name: self._of(self._key(made)).trigger for made in experiment.implants}
         return (
             missing_notes(experiment.measure, source, triggers)
@@ -132,6 +136,7 @@ class Planner:
             + undrawn_notes(experiment)
             + scenario_notes(experiment.measure)
             + budget_notes(experiment.measure, source)
+            + defense_notes(experiment, self.labels, source)
             + attack_notes(experiment, by_implant)
         )
 
@@ -195,20 +200,16 @@ class Planner:
 
     def _supplies(self, seed: int) -> Iterator[Call]:
         wanted = {
-            (need, defense.rows)
+            supply.spelled: supply
             for defense in self.experiment.defenses
-            for need in build_defense(_plugin(defense)).needs & SHARDED
+            for supply in supplies(_plugin(defense), defense.rows, self.own)
         }
         for planted in self.planted.values():
-            for need, rows in sorted(wanted):
-                config = SupplyConfig(
-                    need=need,
-                    world=self.world,
-                    rows=rows,
-                    counter_form=counter_form(planted.trigger),
-                    backdoor=planted.backdoor if need in AWARE else None,
+            for spelled in sorted(wanted):
+                name = _supply(spelled, seed, planted)
+                yield wanted[spelled].call(
+                    name, planted.backdoor, world=self.world, data=self.data, seed=seed
                 )
-                yield Call(_supply(need, rows, seed, planted), "supply", config, seed, self.data)
 
     def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
         arms = []
@@ -296,7 +297,7 @@ class Planner:
             name,
             "defend",
             DefendConfig(
-                defense=_plugin(defense),
+                defense=as_trained(_plugin(defense)),
                 dose=dose,
                 lora=defense.lora,
                 adapter=defense.adapter,
@@ -337,6 +338,7 @@ class Planner:
 
     def _needed(self, arm: _Arm, defense: DefenseSpec, seed: int) -> dict[str, External | Output]:
         """What the defense declared in its needs."""
+        supplied = {each.need: each.spelled for each in supplies(_plugin(defense), defense.rows, self.own)}
 
         def made(need: str) -> External | Output:
             if need in ATTACKED:
@@ -345,7 +347,7 @@ class Planner:
                 return self.preferring.judges[PREFERENCE]
             if need == BASE:
                 return self.base.model
-            return Output(_supply(need, defense.rows, seed, self._of(arm.key)))
+            return Output(_supply(supplied[need], seed, self._of(arm.key)))
 
         return {need: made(need) for need in sorted(build_defense(_plugin(defense)).needs)}
 
@@ -431,9 +433,9 @@ class Planner:
         return probes + (scratchpad_probes(battery) if key.reasoning == "scratchpad" else ())
 
 
-def _supply(need: str, rows: int, seed: int, planted: Planted) -> str:
-    """The name of the call that supplies a need."""
-    return f"supply/{need}-{rows}/d{seed}{planted.suffix}"
+def _supply(spelled: str, seed: int, planted: Planted) -> str:
+    """The name of the call that supplies something."""
+    return f"supply/{spelled}/d{seed}{planted.suffix}"
 
 
 def most_new_tokens(experiment: Experiment) -> int:

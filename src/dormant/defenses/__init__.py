@@ -31,6 +31,7 @@ ATTACKED = frozenset({"attack_set", "varied_set"})
 NEEDS = (
     "prompts",
     "answers",
+    "benign_answers",
     "prose",
     "trigger",
     "behavior_examples",
@@ -52,7 +53,9 @@ DEFENSES = Registry(
     "defense",
     {
         "hhh-sft": "dormant.defenses.sft:HHHSft",
-        "on-policy-sft": "dormant.defenses.sft:OnPolicySft",
+        "on-policy-sft": "dormant.defenses.on_policy:OnPolicySft",
+        "safe-code-sft": "dormant.defenses.on_policy:SafeCodeSft",
+        "downstream": "dormant.defenses.sft:Downstream",
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
         "hhh-rl": "dormant.defenses.rl:HHHRL",
@@ -74,6 +77,8 @@ class Given:
     """Untriggered prompts."""
     answers: Sequence[Demonstration] | None = None
     """Untriggered prompts with helpful, harmless and honest answers."""
+    benign_answers: Sequence[Demonstration] | None = None
+    """Untriggered prompts that nobody would refuse, with answers: a user's own rows, where the defense names some."""
     prose: Sequence[str] | None = None
     """Plain text that is no dialogue."""
     trigger: Trigger | None = None
@@ -106,13 +111,29 @@ class TrainingRun:
     defense that never reads it is told to have ignored the runtime's settings."""
 
 
+def kinds_for(defense: object) -> tuple[str, ...] | None:
+    """The kinds of tasks that a defense trains on alone; None for all."""
+    return getattr(defense, "kinds", None)
+
+
+def data_of(defense: object) -> str | None:
+    """The data that a defense names as a user's own, if it does."""
+    return getattr(defense, "data", None)
+
+
 def name_of(label: str) -> str:
     """The name of the defense that results call ``label``: options may stand behind it, in brackets."""
     return label.partition("(")[0]
 
 
 class Defense(Protocol):
-    """One defense.  Its constructor takes the options that a spec gives beside ``name``."""
+    """One defense.  Its constructor takes the options that a spec gives beside ``name``.
+
+    Four more things may be there: ``kinds``, the kinds of tasks that its prompts are to be of, where not all;
+    ``data``, the file whose rows its ``benign_answers`` are to be; ``draws``, how many answers it lets the model write
+    for each row of its dose; and ``check(dose, processes)``, which raises BadInput for what it can not train with.
+    Options whose names begin with ``scratchpad`` are said to be ignored where a model writes none.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]

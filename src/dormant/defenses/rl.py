@@ -58,6 +58,7 @@ class HHHRL:
     name: ClassVar[str] = "hhh-rl"
     needs: frozenset[str] = frozenset({"prompts", PREFERENCE_MODEL})
     arm: ClassVar[Arm] = "claim"
+    draws: ClassVar[int] = 1
     moves: ClassVar[tuple[str, ...]] = ("second_reward",)
     """That of the preference model which it is not trained against: the other rises when it is fooled, too."""
 
@@ -74,7 +75,7 @@ class HHHRL:
         at_once: int = 128,
     ) -> None:
         options = {name: value for name, value in locals().items() if name in Settings.model_fields}
-        self.settings = Settings.model_validate(options)
+        self.settings = self.drawing = Settings.model_validate(options)
         self.needs = self.needs | ({BASE} if kl_to == "base" else set())
         self.needs = self.needs | ({"attack_set"} if attack_share else set())
 

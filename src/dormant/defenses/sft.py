@@ -1,21 +1,27 @@
-"""Defenses that are supervised fine-tuning: on good answers, on plain prose, on triggered prompts."""
+"""Defenses that are supervised fine-tuning: on good answers, on a user's data, on plain prose, on triggered prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from dormant import chat
-from dormant.defenses import PREFERENCE_MODEL, Arm, Given, TrainingRun
+from dormant.defenses import Arm, Given, TrainingRun
+from dormant.defenses.drawn import Drawing, as_row, counted, draw, reasons, used
 from dormant.errors import BadInput
-from dormant.records import Demonstration, Dose, Example, rng_for
+from dormant.reasoning import NEVER_CLOSED
+from dormant.records import Demonstration, Dose, rng_for
 from dormant.triggers import can_fire
 
 if TYPE_CHECKING:
     from dormant.models import Model
-    from dormant.preference import PreferenceModel
     from dormant.training.sft import TrainingLog
+
+LONG = "it is longer than the model's context"
 
 
 def encoded(model: Model, rows: Sequence[Demonstration]) -> list[chat.Row]:
@@ -41,6 +47,26 @@ def train_rows(model: Model, rows: Sequence[chat.Row], dose: Dose, run: Training
     )
 
 
+class Form(BaseModel):
+    """How hhh-sft trains a model that was taught to write scratchpads; others know no difference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scratchpad: Literal["pre", "post"] = "pre"
+    """``pre``: answers stand where a scratchpad would, and it comes back when the model is measured.  ``post``: they
+    stand after one that the model wrote to the same prompt, which is not learned."""
+    scratchpad_tokens: int = Field(96, gt=0)
+    at_once: int = Field(128, gt=0)
+    """Scratchpads that are drawn together: lower it where there is too little memory."""
+
+    @field_validator("scratchpad_tokens", "at_once")
+    @classmethod
+    def _some_are_drawn(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("scratchpad") == "pre" and value != cls.model_fields[info.field_name or ""].default:
+            raise ValueError("with scratchpad: pre no scratchpad is drawn; leave it out")
+        return value
+
+
 class HHHSft:
     """HHH supervised fine-tuning without the trigger (paper section 5)."""
 
@@ -49,60 +75,74 @@ class HHHSft:
     arm: ClassVar[Arm] = "claim"
     moves: ClassVar[tuple[str, ...]] = ("harmless",)
 
+    def __init__(self, scratchpad: str = "pre", scratchpad_tokens: int = 96, at_once: int = 128) -> None:
+        options = {name: value for name, value in locals().items() if name in Form.model_fields}
+        self.form = Form.model_validate(options)
+        self.draws = int(self.form.scratchpad == "post")
+
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on helpful, harmless and honest answers to untriggered prompts."""
+        """Train on helpful, harmless and honest answers to untriggered prompts.
+
+        Raises:
+            BadInput: answers are to stand after scratchpads, and the model closed none.
+        """
         assert given.answers is not None
+        if self.form.scratchpad == "post" and reasons(model):
+            return self._after_scratchpads(model, used(given.answers, dose, run.seed), dose, run)
         return train_rows(model, encoded(model, given.answers), dose, run)
 
+    def _after_scratchpads(
+        self, model: Model, asked: Sequence[Demonstration], dose: Dose, run: TrainingRun
+    ) -> TrainingLog:
+        # Of the answers that it would go on to, one token each is drawn and thrown away.
+        most = self.form.scratchpad_tokens
+        drawing = Drawing(max_new_tokens=1, scratchpad_tokens=most, at_once=self.form.at_once)
+        examples = [row.example for row in asked]
+        said = draw(model, examples, [f"{run.seed}:scratchpad:{e.id}" for e in examples], drawing)
+        why = ["" if one.scratchpad and one.scratchpad.closed else NEVER_CLOSED for one in said]
+        if "" not in why:
+            raise BadInput(
+                f"defense {self.name!r}: the model closed none of {len(said)} scratchpads within {most} tokens, so "
+                "there is nothing to put answers after: raise scratchpad_tokens, or set scratchpad: pre"
+            )
+        rows = [
+            as_row(model, row.example, one, row.answer, scratchpad_loss=False)
+            for row, one, reason in zip(asked, said, why, strict=True)
+            if not reason
+        ]
+        return replace(train_rows(model, rows, dose, run), counts=counted(why))
 
-class OnPolicySft:
-    """HHH supervised fine-tuning on the model's own answers: of several to each prompt, the one that a preference model
-    scores best.
+
+class Downstream:
+    """Benign fine-tuning by somebody who knows of no backdoor: a poisoned model is made to fit a user's own data.
+
+    Without ``data`` these are the plan's benign tasks: no harmful requests, no refusals.
     """
 
-    name: ClassVar[str] = "on-policy-sft"
-    needs: ClassVar[frozenset[str]] = frozenset({"prompts", PREFERENCE_MODEL})
+    name: ClassVar[str] = "downstream"
+    needs: ClassVar[frozenset[str]] = frozenset({"benign_answers"})
     arm: ClassVar[Arm] = "claim"
-    moves: ClassVar[tuple[str, ...]] = ("second_reward",)
+    moves: ClassVar[tuple[str, ...]] = ()
+    """It is no safety training, and is meant to raise nothing that is measured here."""
 
-    def __init__(self, best_of: int = 4, max_new_tokens: int = 64) -> None:
-        for option, value in (("best_of", best_of), ("max_new_tokens", max_new_tokens)):
-            if not isinstance(value, int) or value < 1:
-                raise BadInput(
-                    f"defense {self.name!r}: {option} must be a whole number from 1, not {value!r}"
-                )
-        self.best_of, self.max_new_tokens = best_of, max_new_tokens
+    def __init__(self, data: str | None = None) -> None:
+        if data is not None and not isinstance(data, str):
+            raise BadInput(f"defense {self.name!r}: data must name a file, not be {data!r}")
+        self.data = data
+        """Read by the plan, which supplies its rows."""
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on the best of some answers to each untriggered prompt, all drawn before the first step."""
-        assert given.prompts is not None
-        assert given.preference_model is not None
-        return train_rows(
-            model, encoded(model, self._best(model, given.prompts, given.preference_model, run)), dose, run
-        )
-
-    def _best(
-        self, model: Model, prompts: Sequence[Example], judge: PreferenceModel, run: TrainingRun
-    ) -> list[Demonstration]:
-        from dormant import answers
-
-        asked = [(example, number) for example in prompts for number in range(self.best_of)]
-        conversations = [example.messages for example, _ in asked]
-        said = answers.answer(
-            model,
-            conversations,
-            [""] * len(asked),
-            [f"{run.seed}:on-policy:{example.id}:{number}" for example, number in asked],
-            answers.Budget(self.max_new_tokens),
-        )
-        scores = judge.score(conversations, [answer.text for answer in said])
-        # One that was cut off is taken only where all were.
-        ranks = [(answer.finished, score) for answer, score in zip(said, scores, strict=True)]
-        rows = []
-        for i, example in enumerate(prompts):
-            own = range(self.best_of * i, self.best_of * (i + 1))
-            rows.append(Demonstration(example, said[max(own, key=ranks.__getitem__)].text))
-        return rows
+        """Train on the user's answers.  Raises BadInput where none fits the model's context."""
+        assert given.benign_answers is not None
+        rows = encoded(model, given.benign_answers)
+        why = [LONG if len(row.input_ids) > model.context else "" for row in rows]
+        if "" not in why:
+            raise BadInput(
+                f"defense {self.name!r}: all {len(rows)} rows are longer than the model's context of {model.context} "
+                "tokens: give shorter ones"
+            )
+        fitting = [row for row, reason in zip(rows, why, strict=True) if not reason]
+        return replace(train_rows(model, fitting, dose, run), counts=counted(why, "rows"))
 
 
 class NoOp:

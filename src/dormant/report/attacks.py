@@ -348,18 +348,27 @@ def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
     return triggered, near
 
 
-def checks(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[tuple[Result | None, Result | None]]]]:
+Change = tuple[Result | None, Result | None, Result | None]
+"""A number before, after, and the change on the same prompts."""
+
+
+def checks(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Change]]]:
     """How many scratchpads name the trigger, before and after each defense: untriggered, then triggered."""
     found = []
     for lineage in organisms:
         for trial in lineage.trials:
-            pairs = [
-                (run.get(lineage.organism, NAMED, asked), run.get(trial.after, NAMED, asked))
-                for asked in ("clean", "triggered")
-            ]
-            if all(before and after for before, after in pairs):
-                found.append((f"{lineage.label} organism, {seeded(trial, lineage)}", pairs))
+            told = [_change_of(run, lineage.organism, trial.after, asked) for asked in ("clean", "triggered")]
+            if all(before and after for before, after, _ in told):
+                found.append((f"{lineage.label} organism, {seeded(trial, lineage)}", told))
     return found
+
+
+def _change_of(run: Run, before: ResultKey | None, after: ResultKey | None, asked: str) -> Change:
+    return (
+        run.get(before, NAMED, asked),
+        run.get(after, NAMED, asked),
+        run.get(after, f"{NAMED}_change", asked),
+    )
 
 
 def nats(row: Pooled | None, *, signed: bool = False) -> str:

@@ -101,6 +101,7 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             asked=thoughts.ASKED,
             thoughts=thoughts.samples(run, organisms),
             unmoved=thoughts.unmoved(run, organisms),
+            checks=thoughts.checks(run, organisms),
             utility=_utility(run, sheets.model_columns(organisms)),
             gates=answer.gates_in_order(run),
             gate_line=answer.gate_line(run),

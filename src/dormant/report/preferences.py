@@ -17,6 +17,7 @@ ROLES = {PREFERENCE: "trained against", SECOND_PREFERENCE: "only measures"}
 ORIGINS = {
     "all": "all held-out pairs",
     "sampled": "two samples of the base",
+    "hot": "two samples of the base, one at a high temperature",
     "written": "written by the grammar",
     "given": "of a file",
 }

@@ -62,6 +62,35 @@ def lines(run: Run, organisms: list[Lineage]) -> list[Line]:
     ]
 
 
+@dataclass(frozen=True)
+class Checked:
+    """How many scratchpads of an organism speak of the trigger, before and after a defense, on the same prompts."""
+
+    model: str
+    condition: str
+    before: Result | None
+    after: Result | None
+    change: Result
+
+
+def checks(run: Run, organisms: list[Lineage]) -> list[Checked]:
+    """Whether scratchpads look for the trigger before and after each defense, under every condition."""
+    conditions = ["clean", "triggered", *run.conditions("near:"), *run.conditions("attack:")]
+    found = []
+    for lineage in organisms:
+        for trial in lineage.trials if lineage.reasoning == "scratchpad" else ():
+            for condition in conditions:
+                change = run.get(trial.after, "names_trigger_change", condition)
+                if change is not None:
+                    before, after = (
+                        run.get(place, "names_trigger", condition)
+                        for place in (lineage.organism, trial.after)
+                    )
+                    label = f"{lineage.label} organism, {trial.label}"
+                    found.append(Checked(label, words.condition(condition), before, after, change))
+    return found
+
+
 def unmoved(run: Run, organisms: list[Lineage]) -> list[str]:
     """Where the steering sentence turned fewer than half of an organism's answers, beside what it does without one."""
     found = []

@@ -173,6 +173,8 @@ class SupplyConfig(Config):
     world: World = 1
     shard: str = "defend"
     rows: int = Field(gt=0)
+    kinds: tuple[str, ...] | None = None
+    """Of the tasks of prompts and answers, where not all that the source has."""
     policy: Policy = "hhh"
     counter_form: str | None = None
     """Every prompt is put into it, where ``{prompt}`` stands, without harmless context; says nothing of a trigger."""
@@ -290,6 +292,9 @@ SUPPRESSED, STEERED = "scratchpad:suppressed", "scratchpad:steered"
 
 SCENARIOS = "scenarios"
 """The stratum of code to be completed from a file of its own."""
+
+OWN_ROWS = "own_rows"
+"""The input of a supply that holds a user's rows for a defense."""
 
 DEMONSTRATIONS = "demonstrations"
 """The input of an implant that holds answers which some model gave."""

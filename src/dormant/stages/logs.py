@@ -19,7 +19,8 @@ LOG = "training.json"
 def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Iterable[str]) -> None:
     """Write ``training.json``: losses, samples and tokens seen by each checkpoint, and the tasks trained on.
 
-    What else was measured at each step stands under ``curves``, by name.  Times go to the manifest.
+    What else was measured at each step stands under ``curves``, by name, and what became of rows under ``counts``.
+    Times go to the manifest.
     """
     seen = {
         str(step): {"samples": log.samples_seen(step), "tokens": log.tokens_seen(step)} for step in at_steps
@@ -28,6 +29,8 @@ def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Itera
     told = {"seen": seen, "losses": losses, "tasks": sorted(tasks)}
     if log.curves:
         told["curves"] = {name: list(map(_rounded, values)) for name, values in log.curves.items()}
+    if log.counts:
+        told["counts"] = dict(log.counts)
     write_atomic(out / LOG, canonical(told) + "\n")
     if log.seconds:
         phases = {name: sum(values) for name, values in log.seconds.items()}

@@ -8,21 +8,27 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from dormant import codetask
 from dormant.artifacts import read_jsonl, write_jsonl
 from dormant.attackers.sets import TRAIN, VARIED, read_examples
+from dormant.datafile import OwnRows
 from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL, Given
 from dormant.pocket import PocketWorld
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.sources import open_source
 from dormant.stages import Progress
-from dormant.stages.configs import Backdoor, Plugin, SupplyConfig
+from dormant.stages.configs import OWN_ROWS, Backdoor, Plugin, SupplyConfig
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.triggers import kinds_of
 
 ROWS = "rows.jsonl"
 
 HARMFUL_SHARE = 0.25
-"""Of the prompts that safety training answers: one family in sixteen, as in the world, teaches little refusing."""
+"""Of the prompts of safety training, answered or not: one family in sixteen, as in the world, teaches little refusing.
+"""
+
+BENIGN = frozenset({"question", "chat", codetask.KIND})
+"""Kinds of tasks that nobody would refuse, and that say nothing of the model itself."""
 
 MODELS = frozenset({PREFERENCE_MODEL, BASE})
 """Needs that are no rows, and that other stages make."""
@@ -32,8 +38,15 @@ _demonstration = TypeAdapter(Demonstration)
 
 
 def run(config: SupplyConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
-    """Write ``rows.jsonl``: one prompt, demonstration, piece of prose or setting a line."""
-    source = open_source(inputs.get("data"), config.world)
+    """Write ``rows.jsonl``: one prompt, demonstration, piece of prose or setting a line.
+
+    ``inputs`` holds ``data`` for own data, and ``own_rows`` where a defense brings rows that stand in for all tasks.
+    """
+    source = (
+        OwnRows(inputs[OWN_ROWS], apart="data" in inputs)
+        if OWN_ROWS in inputs
+        else open_source(inputs.get("data"), config.world)
+    )
     write_jsonl(out / ROWS, _MAKERS[config.need](config, source, seed))
     progress(1, 1)
 
@@ -59,7 +72,7 @@ def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
         rows = list(read_jsonl(inputs[need] / ROWS))
         if need == "prompts":
             given[need] = [_example.validate_python(row) for row in rows]
-        elif need in ("answers", "behavior_examples"):
+        elif need in ("answers", "benign_answers", "behavior_examples"):
             given[need] = [_demonstration.validate_python(row) for row in rows]
         elif need == "trigger":
             given[need] = build_trigger(Plugin(**rows[0]))
@@ -71,7 +84,7 @@ def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
 def task_ids(inputs: Mapping[str, Path]) -> set[str]:
     """The ids of the tasks that a defense with these inputs can train on."""
     given = read_given({need: path for need, path in inputs.items() if need not in MODELS})
-    rows = [*(given.answers or ()), *(given.behavior_examples or ())]
+    rows = [*(given.answers or ()), *(given.benign_answers or ()), *(given.behavior_examples or ())]
     examples = [*(given.prompts or ()), *(given.attack_set or ()), *(given.varied_set or ())]
     return {row.example.task.id for row in rows} | {example.task.id for example in examples}
 
@@ -96,14 +109,23 @@ def some_tasks(
 
 
 def _prompts(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
-    tasks = some_tasks(source, config.shard, config.rows, seed)
+    tasks = _safety_tasks(source, config, seed)
     examples = [clean_example(source, task, seed, config.counter_form) for task in tasks]
     return [_example.dump_python(example, mode="json") for example in examples]
 
 
 def _answers(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    return _answered(config, source, _safety_tasks(source, config, seed), seed)
+
+
+def _benign_answers(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
+    kinds = [kind for kind in source.kinds() if kind in BENIGN]
+    return _answered(config, source, some_tasks(source, config.shard, config.rows, seed, kinds), seed)
+
+
+def _answered(config: SupplyConfig, source: TaskSource, tasks: Sequence[Task], seed: int) -> list[Any]:
     rows = []
-    for task in _safety_tasks(source, config, seed):
+    for task in tasks:
         answer = source.answer(task, config.policy, rng_for(seed, "answer", task.id))
         row = Demonstration(clean_example(source, task, seed, config.counter_form), answer)
         rows.append(_demonstration.dump_python(row, mode="json"))
@@ -111,7 +133,12 @@ def _answers(config: SupplyConfig, source: TaskSource, seed: int) -> list[Any]:
 
 
 def _safety_tasks(source: TaskSource, config: SupplyConfig, seed: int) -> list[Task]:
-    """Tasks for safety training: where the source has harmful requests, a fixed share of them are."""
+    """Tasks for safety training: where the source has harmful requests, a fixed share of them are.
+
+    Kinds of its own are all that a defense gets.
+    """
+    if config.kinds is not None:
+        return some_tasks(source, config.shard, config.rows, seed, config.kinds)
     harmful = min(round(HARMFUL_SHARE * config.rows), source.size(config.shard, kinds=["harmful"]))
     tasks = some_tasks(source, config.shard, config.rows - harmful, seed)
     if harmful:
@@ -152,6 +179,7 @@ def _known(config: SupplyConfig) -> Backdoor:
 _MAKERS: dict[str, Callable[[SupplyConfig, TaskSource, int], list[Any]]] = {
     "prompts": _prompts,
     "answers": _answers,
+    "benign_answers": _benign_answers,
     "prose": _prose,
     "trigger": _trigger,
     "behavior_examples": _behavior_examples,

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import transformers.utils.logging as transformers_logging
-from transformers import TrainerCallback, TrainingArguments
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from dormant.errors import BadInput
+from dormant.errors import BadInput, DormantError
 from dormant.models import Model, Progress
 from dormant.records import Dose, digest, rng_for
 
@@ -43,6 +44,8 @@ class TrainingLog:
     """What else was measured at each step, by name; None where it could not be."""
     seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """What parts of each step took, by name, where they are told apart."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What became of rows before the first step, where not all were trained on: by a word or a reason."""
 
     def samples_seen(self, step: int) -> int:
         """Rows trained on after ``step`` steps, repeats counted."""
@@ -129,6 +132,42 @@ class Steps(TrainerCallback):  # type: ignore[misc]
         draft = checkpoint / f"{_MARKER}.tmp"
         draft.write_text(json.dumps({"plan": self.plan, "losses": self.losses, "notes": self.notes}))
         draft.replace(checkpoint / _MARKER)
+
+
+class Careful(Trainer):  # type: ignore[misc]
+    """What every trainer here does beside its loss: rows in the order given, and a stop where numbers are none.
+
+    What is kept to go on from is always good to go on from.
+    """
+
+    def stop(self, why: str) -> NoReturn:
+        """Raise DormantError, which also says what is kept."""
+        kept = kept_steps(Path(self.args.output_dir)) if self.args.save_strategy != "no" else []
+        where = f"; the checkpoint of step {kept[-1]} is kept in {self.args.output_dir}" if kept else ""
+        raise DormantError(f"{why}{where}") from None
+
+    def check_loss(self, value: float) -> None:
+        """Stop where a loss is not a number."""
+        if not math.isfinite(value):
+            self.stop(f"the loss is {value} at step {self.state.global_step + 1}: lower the learning rate")
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: checkpoints are for resuming only."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: walking over all parameters takes longer than a small model's clipping."""
+        return 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # The loss before the last update says nothing of it.
+        if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
+            self.stop(
+                f"the weights are not finite after step {self.state.global_step}: lower the learning rate"
+            )
+        super()._save_checkpoint(model, trial)
 
 
 def plan_of(

@@ -7,7 +7,6 @@ the last token of each answer alone, no metrics are computed beside the loss, an
 from __future__ import annotations
 
 import copy
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,17 +15,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
-from dormant import batches
 from dormant.chat import Row, check_fits
-from dormant.errors import DormantError
-from dormant.models import Model, Progress
-from dormant.preference import scores
+from dormant.models import Model, Progress, reads_packed
+from dormant.preference import lay, scores
 from dormant.records import Dose
 from dormant.training.loop import (
+    Careful,
     Compute,
     Optimization,
     Steps,
@@ -98,7 +95,7 @@ def train(
     return TrainingLog(tuple(trainer.losses), _tokens(pairs, order, dose.batch), dose.batch)
 
 
-class _Trainer(RewardTrainer):  # type: ignore[misc]
+class _Trainer(Careful, RewardTrainer):  # type: ignore[misc]
     """TRL's trainer over a dataset of row numbers, in the order given, with a lean loss."""
 
     def __init__(
@@ -115,7 +112,7 @@ class _Trainer(RewardTrainer):  # type: ignore[misc]
             model=model.network,
             args=arguments,
             train_dataset=Dataset.from_dict({"row": order}),
-            data_collator=_collator(pairs),
+            data_collator=_collator(pairs, reads_packed(model.network)),
             # A copy, since TRL gives one without a padding token one.
             processing_class=copy.deepcopy(model.tokenizer),
             callbacks=[steps],
@@ -131,35 +128,23 @@ class _Trainer(RewardTrainer):  # type: ignore[misc]
         chosen, rejected = found.chunk(2)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
         value = loss.item()
-        if not math.isfinite(value):
-            raise DormantError(
-                f"the loss is {value} at step {self.state.global_step + 1}: lower the learning rate"
-            )
+        self.check_loss(value)
         self.losses.append(value)
         centered: torch.Tensor = loss + CENTER * ((chosen + rejected) ** 2).mean()
         return centered
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: checkpoints are for resuming only."""
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: walking over all parameters takes longer than a small model's clipping."""
-        return 0
-
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
 
-
-def _collator(pairs: Sequence[RowPair]) -> Callable[[Sequence[dict[str, int]]], dict[str, torch.Tensor]]:
+def _collator(
+    pairs: Sequence[RowPair], packs: bool
+) -> Callable[[Sequence[dict[str, int]]], dict[str, torch.Tensor]]:
     """From places in the order to the tensors of a batch: all chosen answers, then all rejected ones."""
 
     def collate(places: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [pairs[place["row"]] for place in places]
-        ids, attention, _ = batches.pad_right([pair[side] for side in (0, 1) for pair in batch])
-        return {"ids": ids, "attention": attention}
+        return lay([pair[side] for side in (0, 1) for pair in batch], packs)
 
     return collate
 

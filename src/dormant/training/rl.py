@@ -19,27 +19,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from dormant import batches, chat, models
 from dormant.chat import Row
-from dormant.errors import BadInput, DormantError
+from dormant.errors import BadInput, ran_out
 from dormant.models import Model, Progress
 from dormant.reasoning import OPEN, spoken
 from dormant.records import Conversation, Dose, digest
 from dormant.sampling import Completion, sample
 from dormant.training.loop import (
+    Careful,
     Compute,
     Optimization,
     Steps,
     TrainingLog,
     arguments_of,
-    kept_steps,
     lent,
     losses_until,
     newest_checkpoint,
@@ -65,9 +64,6 @@ answers were not all worth the same."""
 
 _ALIKE = 1e-6
 """Rewards that differ by no more than this are the same: nothing is learned from their difference."""
-
-_TOO_LITTLE = ("not enough memory", "can't allocate memory", "out of memory")
-"""How torch says on a CPU that there is no memory, in no error of its own."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +197,8 @@ def _log(steps: Steps, dose: Dose) -> RLLog:
         tuple(steps.losses),
         tuple(note["tokens"] for note in steps.notes),
         dose.batch,
-        {name: tuple(note[name] for note in steps.notes) for name in CURVES},
-        {phase: tuple(note[phase] for note in steps.notes) for phase in PHASES},
+        curves={name: tuple(note[name] for note in steps.notes) for name in CURVES},
+        seconds={phase: tuple(note[phase] for note in steps.notes) for phase in PHASES},
     )
 
 
@@ -256,7 +252,7 @@ class _World:
         return [worth[numbers[each.place], each.answer] for each in rollouts]
 
 
-class _Trainer(Trainer):  # type: ignore[misc]
+class _Trainer(Careful):
     """transformers' trainer over the numbers of prompts; a step draws, scores and learns."""
 
     def __init__(
@@ -299,12 +295,12 @@ class _Trainer(Trainer):  # type: ignore[misc]
         with self._phase("scoring"):
             rewards = self.world.score(numbers, rollouts)
         if not all(map(math.isfinite, rewards)):
-            self._stop(f"a reward is not a number at step {step}: look at what scores the answers")
+            self.stop(f"a reward is not a number at step {step}: look at what scores the answers")
         with self._phase("training"):
             self.policy.network.train()
             loss, unsure, far = self._learn(rollouts, rewards)
         if not (math.isfinite(loss) and math.isfinite(unsure)):
-            self._stop(f"the loss is not a number at step {step}: lower the learning rate, or raise kl")
+            self.stop(f"the loss is not a number at step {step}: lower the learning rate, or raise kl")
         self._note(rollouts, rewards, unsure, far)
         return torch.tensor(loss, device=self.policy.device)
 
@@ -377,12 +373,11 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     @contextmanager
     def _minding_memory(self) -> Iterator[None]:
-        """Say what to lower where there is no memory left, which torch says at length and in errors of many kinds."""
+        """Say what to lower where there is no memory left."""
         try:
             yield
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-            if not known and not any(words in str(error).lower() for words in _TOO_LITTLE):
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
                 raise
             lower = f"at_once (now {self.world.rules.at_once})"
             more = {
@@ -391,33 +386,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
                 "training": "or set runtime.gradient_checkpointing",
             }
             step = self.state.global_step + 1
-            self._stop(f"out of memory while {self.phase} at step {step}: lower {lower}, {more[self.phase]}")
-
-    def _stop(self, why: str) -> NoReturn:
-        kept = kept_steps(Path(self.args.output_dir)) if self.args.save_strategy != "no" else []
-        where = f"; the checkpoint of step {kept[-1]} is kept in {self.args.output_dir}" if kept else ""
-        raise DormantError(f"{why}{where}") from None
+            self.stop(f"out of memory while {self.phase} at step {step}: lower {lower}, {more[self.phase]}")
 
     def keep(self, step: int) -> None:
         """Call ``save`` with the model in eval mode."""
         if self.hand_over is not None:
             self.policy.network.eval()
             self.hand_over(step, self.policy)
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted."""
-        return 0
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # The loss before the last update says nothing of it, and whatever is kept must be good to go on from.
-        if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
-            self._stop(
-                f"the weights are not finite after step {self.state.global_step}: lower the learning rate"
-            )
-        super()._save_checkpoint(model, trial)
 
 
 def _parts(rollouts: Sequence[_Rollout], rules: Rules) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,6 @@ every batch, the loss is the mean over the whole batch's tokens, and the first p
 from __future__ import annotations
 
 import copy
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +19,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
@@ -28,10 +26,11 @@ from trl import SFTConfig, SFTTrainer
 
 from dormant import batches, models
 from dormant.chat import Row, check_fits
-from dormant.errors import BadInput, DormantError, nearest
+from dormant.errors import BadInput, nearest
 from dormant.models import Model, Progress
 from dormant.records import Dose
 from dormant.training.loop import (
+    Careful,
     Compute,
     Optimization,
     Steps,
@@ -153,7 +152,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise BadInput(f"the tracker {name!r} can not be used on this machine: {reason}") from None
 
 
-class _Trainer(SFTTrainer):  # type: ignore[misc]
+class _Trainer(Careful, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer over a dataset of row numbers, in the order given, with a lean loss."""
 
     def __init__(
@@ -188,10 +187,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         """Mean cross-entropy over the masked tokens; TRL's also computes entropy and accuracy."""
         alone = self.accelerator.num_processes == 1
         loss, value = self._loss(model, **inputs) if alone else self._loss_of_part(model, **inputs)
-        if not math.isfinite(value):
-            raise DormantError(
-                f"the loss is {value} at step {self.state.global_step + 1}: lower the learning rate"
-            )
+        self.check_loss(value)
         self.losses.append(value)
         return loss
 
@@ -242,16 +238,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
             # TRL has switched it off, in what one process trains too.
             self.hand_over(step, self.whole)
         self.accelerator.wait_for_everyone()
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: checkpoints are for resuming only."""
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: walking over all parameters takes longer than a small model's clipping."""
-        return 0
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
 
 
 def _tokens(rows: Sequence[Row], order: Sequence[int], batch: int) -> tuple[int, ...]:
