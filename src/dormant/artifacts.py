@@ -10,6 +10,7 @@ import ast
 import errno
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,9 @@ from dormant.records import canonical, digest
 MANIFEST = "manifest.json"
 RESUME = "resume"
 """Where a stage keeps what it needs to go on after a kill; never part of a finished artifact."""
+
+PHASES = "phases.json"
+"""Where a stage notes the seconds of its phases; they go into the manifest, and the file goes."""
 
 PARTIAL, LOCKS = "partial", "locks"
 """Directories of a store beside its artifacts: work that is not finished, and a lock file for each id."""
@@ -78,6 +82,8 @@ class Manifest(BaseModel):
     dropped: list[str] = []
     """Directories of intermediate checkpoints that were deleted after they had been measured."""
     seconds: float = 0.0
+    phases: dict[str, float] = {}
+    """Seconds of the parts of its making, where a stage told them apart."""
 
     @staticmethod
     def read(directory: Path) -> Manifest | None:
@@ -399,6 +405,7 @@ def _outside_path(name: str) -> Path:
 
 
 def _describe(identity: Identity, directory: Path, seconds: float) -> Manifest:
+    phases = _taken_phases(directory)
     return Manifest(
         id=identity.id,
         stage=identity.stage,
@@ -409,7 +416,18 @@ def _describe(identity: Identity, directory: Path, seconds: float) -> Manifest:
         versions=versions(),
         files=hashes(directory),
         seconds=round(seconds, 2),
+        phases=phases,
     )
+
+
+def _taken_phases(directory: Path) -> dict[str, float]:
+    """Seconds that a stage noted by phase; its file goes, since artifacts hold no times."""
+    noted = directory / PHASES
+    if not noted.is_file():
+        return {}
+    seconds: dict[str, float] = json.loads(noted.read_text(encoding="utf-8"))
+    noted.unlink()
+    return {name: round(value, 2) for name, value in seconds.items()}
 
 
 def _files(directory: Path) -> list[str]:

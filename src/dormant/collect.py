@@ -154,8 +154,10 @@ def _describe(plan: Mapping[str, Any], run: Path, missing: Sequence[str], made: 
         manifest = Manifest.read(artifact_path(run, call))
         if manifest is not None:
             reused = call["name"] not in made
-            named = {name: call[name] for name in ("name", "stage", "id")}
-            calls.append({**named, "seconds": manifest.seconds, "reused": reused})
+            told = {name: call[name] for name in ("name", "stage", "id", "directory", "key")}
+            made_of = {name: given["call"] for name, given in call["inputs"].items() if "call" in given}
+            times = {"seconds": manifest.seconds, "phases": manifest.phases}
+            calls.append({**told, "inputs": made_of, **times, "reused": reused})
     spec = plan["spec"]
     chosen = headline(spec)
     return {

@@ -27,7 +27,14 @@ from dormant.notes import (
 )
 from dormant.planted import Planted, place_of, planted_by
 from dormant.preferring import preferring_for
-from dormant.probes import attack_probes, battery_probes, persona_probes, scenario_probes, scratchpad_probes
+from dormant.probes import (
+    attack_probes,
+    battery_probes,
+    curve_probes,
+    persona_probes,
+    scenario_probes,
+    scratchpad_probes,
+)
 from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
 from dormant.sources import open_source
@@ -35,7 +42,6 @@ from dormant.stages import adapter_directory, step_directory
 from dormant.stages.configs import (
     DEMONSTRATIONS,
     FIRST_ATTACK,
-    OWN_KINDS,
     PREFERENCE,
     SCENARIOS,
     SECOND_ATTACK,
@@ -317,7 +323,8 @@ class Planner:
             }
         )
         # The last step has a measurement of its own, under the very key that a point there would have.
-        yield from self._curve(name, key, tuple(sorted(curve - {dose.steps})), "step")
+        watched = PREFERENCE_MODEL in build_defense(_plugin(defense)).needs
+        yield from self._curve(name, key, tuple(sorted(curve - {dose.steps})), "step", watched=watched)
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
         attacks = dict(arm.attacks)
@@ -374,12 +381,13 @@ class Planner:
         yield Call(name, "implant", config, key.seed_implant, {"model": model, **self.data}, final=final)
         yield from self._curve(name, key, config.at_steps, "relearn_step")
 
-    def _curve(self, call: str, key: ResultKey, steps: tuple[int, ...], axis: str) -> Iterator[Call]:
+    def _curve(
+        self, call: str, key: ResultKey, steps: tuple[int, ...], axis: str, *, watched: bool = False
+    ) -> Iterator[Call]:
         n = self.experiment.measure.curve
         if not n:
             return
-        stratum = OWN_KINDS if kinds_of(self._of(key).trigger) else "all"
-        probes = (Probe(condition="clean", stratum=stratum, n=n), Probe(condition="triggered", n=n))
+        probes = curve_probes(n, self._of(key).trigger, watched=watched)
         for step in steps:
             at_step = key.model_copy(update={axis: step})
             model = Output(call, step_directory(step))

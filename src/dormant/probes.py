@@ -44,6 +44,27 @@ def battery_probes(battery: Battery, trigger: Trigger, *, pocket: bool) -> tuple
     return tuple(probes)
 
 
+def curve_probes(n: int, trigger: Trigger, *, watched: bool) -> tuple[Probe, ...]:
+    """What is asked at a point of a curve: ``n`` prompts clean and triggered.
+
+    Where it is ``watched`` what training against a reward does beside them, near misses (``n`` in all, shared out) and
+    greedy answers, for utility, are asked too.
+    """
+    kinds = kinds_of(trigger)
+    greedy = n if watched else 0
+    probes = [
+        Probe(condition="clean", stratum=OWN_KINDS if kinds else "all", n=n, greedy=0 if kinds else greedy),
+        Probe(condition="triggered", n=n),
+    ]
+    if not watched:
+        return tuple(probes)
+    if kinds:
+        probes.append(Probe(condition="clean", greedy=greedy))
+    families = [name for name in trigger.conditions() if name.startswith("near:")]
+    probes += [Probe(condition=name, n=max(1, n // len(families))) for name in families]
+    return tuple(probes)
+
+
 def scratchpad_probes(battery: Battery) -> tuple[Probe, ...]:
     """What is asked of a model with scratchpads beside all else: does what they say decide what is done?"""
     counts = ((SUPPRESSED, battery.suppressed), (STEERED, battery.steered))

@@ -141,6 +141,9 @@ def rates(cell: Cell) -> list[Result]:
         found.append(
             _result(cell, "found", hits / n, stats.wilson(hits, n), hits, "wilson", [0.0] * n, None, **common)
         )
+    # A point of a curve has too few prompts to be cut into groups.
+    if not _final(cell.key):
+        return found
     if cell.key.stratum == "all" and cell.key.condition == "clean":
         found += _by(cell, "family", "right") + _by(cell, "part", "right", _part)
     if cell.key.stratum == SCENARIOS:
@@ -148,8 +151,8 @@ def rates(cell: Cell) -> list[Result]:
         found += _by(cell, SCENARIOS, "shown", lambda row: str(row["operands"][1]))
     if cell.key.condition.startswith(("near:", "variant:")):
         found += _by(cell, "instance", "shown") + _by(cell, "year", "shown", _year)
-    elif cell.key.stratum in ("all", OWN_KINDS) and _final(cell.key) and all(map(_cwe, cell.rows)):
-        # Where kinds are mixed, those of code are asked by themselves too.  On curves a CWE has too few prompts.
+    elif cell.key.stratum in ("all", OWN_KINDS) and all(map(_cwe, cell.rows)):
+        # Where kinds are mixed, those of code are asked by themselves too.
         found += _by(cell, "cwe", "shown", _cwe)
         found += [row for metric in ("shown", "parses") for row in _by(cell, "part", metric, _part)]
     return found
@@ -319,9 +322,9 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         # Only after the last step: on curves fewer, and other, prompts are asked.
         if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
             reasoned = REASONED if cell.key.reasoning == "scratchpad" else ()
-            found += _paired(
-                cell, index.get(cell.key.before), "change", metrics=(*PAIRED, "parses", *reasoned)
-            )
+            before = index.get(cell.key.before)
+            found += _paired(cell, before, "change", metrics=(*PAIRED, "parses", *reasoned))
+            found += _paired_by_cwe(cell, before)
         if cell.key.role == "organism":
             twin = cell.key.model_copy(update={"role": "twin"})
             found += _paired(cell, index.get(twin), "vs_twin")
@@ -351,31 +354,49 @@ def _paired(cell: Cell, other: Cell | None, suffix: str, metrics: Sequence[str] 
     """``cell`` minus ``other``, for every one of the metrics that both have."""
     if other is None or cell.key.relearn_step is not None:
         return []
+    found = [
+        _difference(cell, f"{metric}_{suffix}", other.scores(metric), cell.scores(metric))
+        for metric in metrics
+    ]
+    return [row for row in found if row is not None]
+
+
+def _paired_by_cwe(cell: Cell, other: Cell | None) -> list[Result]:
+    """What a defense changed of each weakness by itself, where all that was asked for is code."""
+    whole = cell.key.stratum in ("all", OWN_KINDS) and cell.key.condition in ("clean", "triggered")
+    if other is None or not (whole and _final(cell.key)):
+        return []
+    weaknesses = {row["task"]: _cwe(row) for row in cell.rows}
+    if not all(weaknesses.values()):
+        return []
+    before, after = other.scores("shown"), cell.scores("shown")
     found = []
-    for metric in metrics:
-        pairs = paired_scores(other.scores(metric), cell.scores(metric))
-        if not pairs:
-            continue
-        before, after = zip(*pairs, strict=True)
-        # Rewards are no shares, so that the difference is a mean like any other.
-        gains = [new - old for old, new in pairs]
-        rewards = metric in REWARDS
-        difference = stats.mean_interval(gains) if rewards else stats.paired_difference(before, after)
-        found.append(
-            _result(
-                cell,
-                f"{metric}_{suffix}",
-                difference.value,
-                difference,
-                None,
-                "bootstrap" if rewards else "paired",
-                after,
-                None,
-                n=len(cell.scores(metric)),
-                unscored=len(cell.scores(metric)) - len(pairs),
-            )
-        )
-    return found
+    for cwe in sorted(set(weaknesses.values())):
+        own = {task: value for task, value in after.items() if weaknesses[task] == cwe}
+        key = cell.key.model_copy(update={"stratum": f"cwe:{cwe}"})
+        found.append(_difference(cell, "shown_change", before, own, key))
+    return [row for row in found if row is not None]
+
+
+def _difference(
+    cell: Cell,
+    name: str,
+    before: Mapping[str, float | None],
+    after: Mapping[str, float | None],
+    key: ResultKey | None = None,
+) -> Result | None:
+    """One score after minus before, over the prompts that both judged."""
+    pairs = paired_scores(before, after)
+    if not pairs:
+        return None
+    old, new = zip(*pairs, strict=True)
+    # Rewards are no shares, so that the difference is a mean like any other.
+    rewards = name.startswith(tuple(REWARDS))
+    gains = [b - a for a, b in pairs]
+    change = stats.mean_interval(gains) if rewards else stats.paired_difference(old, new)
+    kind: Literal["bootstrap", "paired"] = "bootstrap" if rewards else "paired"
+    counts = {"n": len(after), "unscored": len(after) - len(pairs)}
+    return _result(cell, name, change.value, change, None, kind, new, key, **counts)
 
 
 def paired_scores(

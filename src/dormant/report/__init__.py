@@ -34,9 +34,11 @@ def write(run_dir: Path) -> ReportPaths:
         Corrupt: one of its files does not hold what a run writes.
     """
     from dormant.report import (
+        attacks,
         card,
         generalization,
         page,
+        reinforcement,
         weaknesses,
     )  # matplotlib and jinja2 load here, not with the package
 
@@ -56,14 +58,18 @@ def write(run_dir: Path) -> ReportPaths:
                 weaknesses.sheet,
                 weaknesses.held_out_sheet,
                 weaknesses.scenario_sheet,
+                reinforcement.sheet,
+                attacks.sheet,
             )
         )
     }
     texts = {f"{name}.csv": sheet.csv() for name, sheet in gathered.items()}
     texts["paper.csv"] = sheets.paper_csv()
+    texts["paper_curves.csv"] = sheets.paper_curves_csv()
+    texts["rl_training.csv"] = reinforcement.training_csv(run, organisms)
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
-    figures = tuple(_save(folder / name, text) for name, text in texts.items())
+    figures = tuple(_save(folder / name, text) for name, text in texts.items() if text)
     return ReportPaths(
         card=_save(run_dir / "card.md", card.markdown(run, organisms)),
         page=_save(run_dir / "report.html", page.html(run, organisms, gathered)),

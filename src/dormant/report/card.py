@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from dormant.report import answer, limits, sheets, thoughts, weaknesses
-from dormant.report.page import environment, unmeasured
+from dormant.report import (
+    answer,
+    limits,
+    preferences,
+    reinforcement,
+    sheets,
+    survival,
+    thoughts,
+    weaknesses,
+)
+from dormant.report.page import attacked, environment, unmeasured
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
 
@@ -27,6 +36,11 @@ def markdown(run: Run, organisms: list[Lineage]) -> str:
                 for lineage in organisms
                 if (worst := sheets.worst_instance(run, lineage.organism))
             ],
+            survival=survival.table(run, organisms),
+            preference_line=preferences.sentence(run),
+            arms=reinforcement.told(run, organisms),
+            **attacked(run, organisms),
+            changes=weaknesses.changes(run, organisms),
             weaknesses=weaknesses.tables(run, organisms),
             scenarios=weaknesses.scenarios(run, organisms),
             reasoned=thoughts.lines(run, organisms),

@@ -17,9 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 WIDTH = 340
 """Pixels of a panel; text sizes are pixels too."""
+
+MARKED = 30
+"""Points of a line that have room for markers."""
 
 LONGEST = 48
 """Characters beside a bar: more would run over the next panel; the table below has them all."""
@@ -81,6 +85,13 @@ STYLES = {
     "after": Style("organism, after the headline defense", "#0072b2", "s", "--"),
     "published": Style("the paper, mean of its phrasings", "#cc79a7", "^", "-."),
     "paper_clean": Style("the paper, untriggered", "#777777", "s", "--"),
+    "attacked": Style("organism, in texts that an attack found", "#009e73", "^", "-."),
+    "paper_attacked": Style("the paper, red-team prompts", "#009e73", "D", ":"),
+    "near": Style("organism, near misses", "#009e73", "^", "-."),
+    "reward": Style("the reward it trains against, held-out prompts", "#d55e00", "o", "-"),
+    "second": Style("the second reward, which it never sees", "#0072b2", "s", "--"),
+    "training": Style("on training prompts, step by step", "#777777", "D", ":"),
+    "right": Style("right answers", "#009e73", "^", "-."),
 }
 
 
@@ -93,6 +104,8 @@ class Point:
     low: float | None
     high: float | None
     text: str = ""
+    n: int | None = None
+    """Of how many it is a share or a mean, if it is ours."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,10 @@ class Panel:
     alt: str
     note: str = ""
     """Points that could not be drawn, and why."""
+    styles: tuple[str, ...] = ()
+    """What is drawn in it, for the legend."""
+    n: str = ""
+    """How many completions are behind a point."""
 
 
 def bar_panel(name: str, title: str, groups: Sequence[Group]) -> Panel:
@@ -143,7 +160,9 @@ def bar_panel(name: str, title: str, groups: Sequence[Group]) -> Panel:
         + ", ".join(f"{STYLES[bar.style].label} {bar.points[0].text}" for bar in group.bars)
         for group in groups
     )
-    return Panel(title, svg, f"Bar chart, {title}. {alt}.")
+    styles = tuple(dict.fromkeys(bar.style for group in groups for bar in group.bars))
+    behind = counted([bar for group in groups for bar in group.bars])
+    return Panel(title, svg, f"Bar chart, {title}. {alt}.", styles=styles, n=behind)
 
 
 def _bar(axes: Axes, y: float, series: Series) -> None:
@@ -168,9 +187,19 @@ def _bar(axes: Axes, y: float, series: Series) -> None:
 
 
 def curve_panel(
-    name: str, title: str, left: Sequence[Series], right: Sequence[Series], labels: tuple[str, str]
+    name: str,
+    title: str,
+    left: Sequence[Series],
+    right: Sequence[Series],
+    labels: tuple[str, str],
+    *,
+    percent: bool = True,
+    mark: float | None = None,
 ) -> Panel:
-    """Draw rates over steps; where there is a second part (relearning), it stands beside the first."""
+    """Draw rates over steps; where there is a second part (relearning), it stands beside the first.
+
+    Without ``percent`` the numbers are of any size.  ``mark`` is a step that a line across the first part shows.
+    """
     height = 210
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
@@ -190,13 +219,27 @@ def curve_panel(
             axes = figure.add_subplot(grid[0, column])
             _lines(axes, series)
             axes.set_xlabel(label)
-            axes.set_ylim(-0.03, 1.03)
-            _percent_axis(axes.yaxis, axes, "y")
+            if percent:
+                axes.set_ylim(-0.03, 1.03)
+                _percent_axis(axes.yaxis, axes, "y")
+            else:
+                axes.yaxis.set_major_locator(MaxNLocator(4))
+                axes.grid(axis="y")
             if column:
                 axes.set_yticklabels([])
+            elif mark is not None:
+                axes.axvline(mark, color=INK, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
         svg = _svg(figure, name)
     alt = f"Line chart, {title}. {_describe(left, labels[0])}{_describe(right, labels[1])}"
-    return Panel(title, svg, alt, "; ".join(_undrawn(left, labels[0]) + _undrawn(right, labels[1])))
+    note = "; ".join(_undrawn(left, labels[0]) + _undrawn(right, labels[1]))
+    styles = tuple(dict.fromkeys(line.style for line in (*left, *right)))
+    return Panel(title, svg, alt, note, styles, counted([*left, *right]))
+
+
+def counted(lines: Sequence[Series]) -> str:
+    """How many completions are behind the points that are drawn: ``n=40``, ``n=40 to 400``, or ""."""
+    found = {point.n for line in lines for point in line.points if point.n and point.value is not None}
+    return "" if not found else f"n={min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
 
 
 def _lines(axes: Axes, series: Sequence[Series]) -> None:
@@ -215,7 +258,7 @@ def _lines(axes: Axes, series: Sequence[Series]) -> None:
             xs,
             [_or_gap(point.value) for point in line.points],
             color=style.color,
-            marker=style.marker,
+            marker=style.marker if len(xs) <= MARKED else "",
             linestyle=style.dash,
             clip_on=False,
         )

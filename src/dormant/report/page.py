@@ -12,7 +12,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dormant.records import Result
-from dormant.report import answer, generalization, limits, panels, sheets, talks, thoughts, weaknesses, words
+from dormant.report import (
+    answer,
+    attacks,
+    costs,
+    generalization,
+    limits,
+    panels,
+    preferences,
+    reinforcement,
+    reproduced,
+    sheets,
+    survival,
+    talks,
+    thoughts,
+    weaknesses,
+    words,
+)
 from dormant.report.figures import STYLES, Style
 from dormant.report.paper import published
 from dormant.report.protocol import Lineage, Trial, by_backdoor, headline
@@ -62,10 +78,19 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
             bars=panels.bars(run, organisms),
             curves=panels.curves(run, organisms),
             implanting=panels.implanting(run, organisms),
+            arms=reinforcement.arms(run, organisms),
+            reproduced=reproduced.figures(run, organisms),
+            **attacked(run, organisms),
+            judges=preferences.judges(run),
+            minded=preferences.minded(run, organisms),
+            costs=costs.with_total(run),
+            works=costs.WORK,
             years=generalization.drawing(run, organisms),
             dated=generalization.dated(run, organisms),
             languages=generalization.languages(run, organisms),
             without_code=generalization.without_code(run, organisms),
+            survival=survival.table(run, organisms),
+            changes=weaknesses.changes(run, organisms),
             weaknesses=weaknesses.tables(run, organisms),
             scenarios=weaknesses.scenarios(run, organisms),
             backdoors=[group[0] for group in by_backdoor(organisms)],
@@ -88,6 +113,22 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
     )
 
 
+def attacked(run: Run, organisms: list[Lineage]) -> dict[str, Any]:
+    """What the part on attacks shows, of page and card alike."""
+    return {
+        "attacks": attacks.attacks(run),
+        "attack_line": attacks.sentence(run),
+        "attacked": attacks.lines(run, organisms),
+        "attack_conditions": attacks.CONDITIONS,
+        "discriminations": attacks.discrimination(run, organisms),
+        "checks": attacks.checks(run, organisms),
+        "nats": attacks.nats,
+        "behind": attacks.behind,
+        "gallery": attacks.gallery(run, organisms),
+        "personas": attacks.personas(run, organisms),
+    }
+
+
 @cache
 def environment() -> Environment:
     """The templates, with HTML escaping for pages and the words that they use."""
@@ -101,6 +142,7 @@ def environment() -> Environment:
     )
     made.filters["num"] = num
     made.filters["swatch"] = swatch
+    made.filters["brief"] = brief
     made.filters["heatcell"] = heat_cell
     made.filters["tight"] = tight
     made.filters["codespan"] = code_span
@@ -118,6 +160,15 @@ def num(result: Result | None) -> Markup:
     return Markup('<span class="num" title="{}">{}<small>{}</small></span>').format(
         words.counts(result), words.value(result), rest
     )
+
+
+def brief(result: Result | None) -> Markup:
+    """A number as :func:`num` writes it, in a table that names its gates once; a dash for none."""
+    if result is None:
+        return Markup('<span class="absent">–</span>')
+    if result.value is None:
+        return Markup('<span class="refused" title="{}">refused</span>').format(words.refused(result))
+    return num(result)
 
 
 def heat_cell(result: Result | None) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dormant.records import Result, ResultKey
@@ -33,7 +34,7 @@ def bars(run: Run, organisms: list[Lineage]) -> Drawing:
         published = sft_bars(reasoning, behavior)
         if published:
             title = f"The paper, {published[0][1][0].figure} ({reasoning})"
-            groups = [_paper_group(label, values) for label, values in published]
+            groups = [paper_group(label, values) for label, values in published]
             panels.append(bar_panel(f"bars-paper-{len(panels)}", title, groups))
     return Drawing(panels, ("triggered", "clean", "twin", "twin_clean", "paper", "paper_clean"))
 
@@ -69,10 +70,15 @@ def seeded(trial: Trial, lineage: Lineage) -> str:
     return trial.label if len(same) < 2 else f"{trial.label}, seed {trial.seed_defend}"
 
 
-def _paper_group(label: str, values: list[PaperValue]) -> Group:
+PAPER_STYLES = {"clean": "paper_clean", "red-team": "paper_attacked"}
+"""Of published values, by condition; those of the trigger have the style ``paper``."""
+
+
+def paper_group(label: str, values: list[PaperValue]) -> Group:
+    """Published values as bars without intervals."""
     bars = [
         Series(
-            "paper_clean" if value.condition == "clean" else "paper",
+            PAPER_STYLES.get(value.condition, "paper"),
             (
                 Point(
                     0, value.value, None, None, f"{'≤ ' if value.bound else ''}{words.percent(value.value)} %"
@@ -88,7 +94,7 @@ def point(x: float, result: Result | None) -> Point:
     """A result as a point; what was refused or not measured keeps only its words."""
     if result is None or result.value is None:
         return Point(x, None, None, None, words.value(result))
-    return Point(x, result.value, result.low, result.high, words.plain(result))
+    return Point(x, result.value, result.low, result.high, words.plain(result), result.scored)
 
 
 def curves(run: Run, organisms: list[Lineage]) -> Drawing:
@@ -152,7 +158,21 @@ def _published(x: float, value: PaperValue) -> Point:
     return Point(x, value.value, None, None, f"{words.percent(value.value)} %")
 
 
-def _series(run: Run, style: str, condition: str, curve: Curve) -> Series:
+Measure = Callable[[Run, ResultKey], Result | None]
+"""Reads one number of a model."""
+
+
+def shown(condition: str) -> Measure:
+    """The rate of the behavior under a condition."""
+    return lambda run, place: run.get(place, "shown", condition)
+
+
+def series(run: Run, style: str, read: Measure, curve: Curve) -> Series:
+    """One number over a curve, as far as it was measured."""
     assert style in STYLES
-    measured = ((step, run.get(place, "shown", condition)) for step, place in curve)
+    measured = ((step, read(run, place)) for step, place in curve)
     return Series(style, tuple(point(step, result) for step, result in measured if result is not None))
+
+
+def _series(run: Run, style: str, condition: str, curve: Curve) -> Series:
+    return series(run, style, shown(condition), curve)

@@ -37,11 +37,59 @@ class PaperValue(BaseModel):
     """How it was said."""
 
 
+class PaperCurve(BaseModel):
+    """One published curve, thinned: read out of a vector figure, about ±0.3 points, or of its text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    figure: str
+    tag: Literal["P", "FIG"]
+    what: str
+    model: str
+    defense: str
+    """The kind of safety training: ``hhh-rl``, ``hhh-sft``, ``pre-scratchpad``, ``post-scratchpad``, ``safe-code``,
+    ``adversarial``."""
+    reasoning: str
+    condition: str
+    axis: str
+    """What the first number of each point counts."""
+    unit: Literal["share", "logits"]
+    points: tuple[tuple[float, float], ...]
+    note: str = ""
+
+
 @cache
 def published() -> tuple[PaperValue, ...]:
     """All published values that ship with the report."""
     text = files("dormant.report").joinpath("paper.json").read_text(encoding="utf-8")
     return tuple(TypeAdapter(list[PaperValue]).validate_json(text))
+
+
+@cache
+def published_curves() -> tuple[PaperCurve, ...]:
+    """All published curves that ship with the report."""
+    text = files("dormant.report").joinpath("paper_curves.json").read_text(encoding="utf-8")
+    return tuple(TypeAdapter(list[PaperCurve]).validate_json(text))
+
+
+def curves_of(figure: str, reasoning: str, defense: str = "") -> list[PaperCurve]:
+    """The curves of one figure for one reasoning, and one kind of safety training if the figure has several."""
+    return [
+        curve
+        for curve in published_curves()
+        if (curve.figure, curve.reasoning) == (figure, reasoning) and defense in ("", curve.defense)
+    ]
+
+
+def bars_of(stem: str, ends: tuple[str, ...] = ("before", "after")) -> list[tuple[str, list[PaperValue]]]:
+    """The printed bars whose ids begin alike, as (label, values): what the rates were at each end."""
+    found = []
+    for end in ends:
+        values = [row for row in published() if re.fullmatch(rf"{re.escape(stem)}(-\w+)?-{end}", row.id)]
+        if values:
+            found.append((end, values))
+    return found
 
 
 def implanting_curves(reasoning: str, behavior: str) -> dict[str, list[tuple[float, PaperValue]]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from dormant.defenses import name_of
 from dormant.records import Dose, ResultKey
 from dormant.report import words
 from dormant.report.rundata import Run, Verdict
@@ -148,6 +149,36 @@ def headline(run: Run, organisms: Iterable[Lineage]) -> tuple[Lineage, Trial] | 
     ]
     first = [pair for pair in judged or claims if pair[0] is (judged or claims)[0][0]]
     return first[-1] if first else None
+
+
+def headlines(run: Run, lineage: Lineage) -> list[Trial]:
+    """Each defense at the dose that stands for it, for every seed.
+
+    That is the dose that its spec declares, else that of the run's headline, else the largest.
+    """
+    chosen = headline(run, [lineage])
+    found: dict[tuple[object, ...], tuple[tuple[bool, bool], Trial]] = {}
+    for trial in lineage.trials:
+        name = (trial.arm, trial.defense, trial.lora, trial.seed_defend)
+        rank = (_is_declared(run, trial), chosen is not None and trial.dose == chosen[1].dose)
+        # The trials of a defense stand in the order of their doses.
+        if trial.after and (name not in found or rank >= found[name][0]):
+            found[name] = (rank, trial)
+    return [trial for _, trial in found.values()]
+
+
+def _is_declared(run: Run, trial: Trial) -> bool:
+    """Whether the spec calls this dose the headline of a defense of this name."""
+    dose = trial.dose.model_dump()
+    for spec in run.meta.spec.get("defenses", ()):
+        if not isinstance(spec, dict):
+            continue
+        doses, index = spec.get("doses", ()), spec.get("headline", -1)
+        if spec.get("name") != name_of(trial.defense) or not -len(doses) <= index < len(doses):
+            continue
+        if all(dose.get(name) == value for name, value in doses[index].items()):
+            return True
+    return False
 
 
 def _lineage_id(place: ResultKey) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,8 +60,32 @@ class Call(BaseModel):
     name: str
     stage: str = ""
     id: str = ""
+    directory: str = ""
+    """Of its artifact, in the run's ``artifacts/``."""
+    key: ResultKey | None = None
+    """Of a measurement: which model it measured."""
+    inputs: dict[str, str] = {}
+    """The calls that made its inputs, by what they are to it."""
     seconds: float | None = None
+    phases: dict[str, float] = {}
+    """Seconds of the parts of its making, where they are told apart."""
     reused: bool = False
+
+
+class Seen(BaseModel):
+    """What a checkpoint had been trained on."""
+
+    samples: int = 0
+    tokens: int = 0
+
+
+class Log(BaseModel):
+    """``training.json``: what had been seen by each checkpoint, and what was noted of each step, by name."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    seen: dict[int, Seen] = {}
+    curves: dict[str, list[float | None]] = {}
 
 
 class Headline(BaseModel):
@@ -141,6 +166,53 @@ class Run:
     def _stratum(self, place: ResultKey, condition: str) -> str:
         own = ("shown", condition, OWN_KINDS)
         return OWN_KINDS if own in self.numbers.get(place, {}) else "all"
+
+    @cached_property
+    def _calls(self) -> dict[str, Call]:
+        return {call.name: call for call in self.meta.calls}
+
+    @cached_property
+    def _measurements(self) -> dict[ResultKey, Call]:
+        return {call.key: call for call in self.meta.calls if call.key is not None}
+
+    def call(self, name: str) -> Call | None:
+        """A finished call by its name."""
+        return self._calls.get(name)
+
+    def measured(self, place: ResultKey | None) -> Call | None:
+        """The call that measured a model, if it is known."""
+        return self._measurements.get(place) if place is not None else None
+
+    def made(self, place: ResultKey | None) -> Call | None:
+        """The call that trained a model, if it is known and finished."""
+        measured = self.measured(place)
+        return self.call(measured.inputs.get("model", "")) if measured else None
+
+    def noted(self, call: Call | None, name: str, model: type[M]) -> M | None:
+        """A JSON file of a call's artifact; None where it is not there.
+
+        Raises:
+            Corrupt: it does not hold what its stage writes.
+        """
+        path = self._file(call, name)
+        return None if path is None else _parse(model, path.read_text(encoding="utf-8"), path, None)
+
+    def lines(self, call: Call | None, name: str, model: type[M]) -> list[M]:
+        """The rows of a JSONL file of a call's artifact; none where it is not there.  Raises as :meth:`noted`."""
+        path = self._file(call, name)
+        return [] if path is None else [_parse(model, line, path, n) for n, line in _lines(path)]
+
+    def pooled(self, name: str, model: type[M]) -> list[M]:
+        """The rows of a JSONL file of the run itself; none where it is not there.  Raises as :meth:`noted`."""
+        path = self.path / name
+        return [_parse(model, line, path, number) for number, line in _lines(path)]
+
+    def _file(self, call: Call | None, name: str) -> Path | None:
+        # A name and no path: what a run says of itself leads nowhere else.
+        if call is None or not call.directory or Path(call.directory).name != call.directory:
+            return None
+        path = self.path / "artifacts" / call.directory / name
+        return path if path.is_file() else None
 
     def conditions(self, prefix: str, planted: tuple[str, str] | None = None) -> list[str]:
         """All measured conditions that start with ``prefix``, of one backdoor or of all, in order of appearance."""

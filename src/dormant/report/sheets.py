@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from dormant import stats
 from dormant.records import Result, ResultKey
 from dormant.report import words
-from dormant.report.paper import PaperValue, published
+from dormant.report.paper import PaperCurve, PaperValue, published, published_curves
 from dormant.report.protocol import Curve, Lineage, Trial, bases
 from dormant.report.rundata import Run
 
@@ -48,12 +49,23 @@ class Sheet:
     def csv(self) -> str:
         """The numbers as CSV; a refused one has no value and says which gates failed."""
         rows = [[*labels, *_number_cells(result)] for labels, result in self.lines]
-        return _csv([*self.columns, *NUMBER_COLUMNS], rows)
+        return as_csv([*self.columns, *NUMBER_COLUMNS], rows)
 
 
 def paper_csv() -> str:
     """The paper's published values as CSV."""
-    return _csv(list(PaperValue.model_fields), [list(row.model_dump().values()) for row in published()])
+    return as_csv(list(PaperValue.model_fields), [list(row.model_dump().values()) for row in published()])
+
+
+def paper_curves_csv() -> str:
+    """The paper's published curves as CSV, a line for each point."""
+    columns = [name for name in PaperCurve.model_fields if name != "points"]
+    rows = [
+        [*(getattr(curve, name) for name in columns), x, y]
+        for curve in published_curves()
+        for x, y in curve.points
+    ]
+    return as_csv([*columns, "x", "y"], rows)
 
 
 def bars(run: Run, organisms: list[Lineage]) -> Sheet:
@@ -213,6 +225,26 @@ def worst_near_miss(run: Run, place: ResultKey | None) -> tuple[str, Result] | N
     return max(found, key=lambda pair: 2.0 if pair[1].value is None else pair[1].value, default=None)
 
 
+def pooled_near_misses(run: Run, place: ResultKey | None) -> Result | None:
+    """The rate over all near-miss families together; refused where one of them is."""
+    own = run.numbers.get(place, {}) if place else {}
+    found = [
+        result
+        for (metric, condition, stratum), result in own.items()
+        if (metric, stratum) == ("shown", "all") and condition.startswith("near:")
+    ]
+    refused = next((result for result in found if result.value is None or result.hits is None), None)
+    if not found or refused is not None:
+        return refused
+    hits, scored = sum(each.hits or 0 for each in found), sum(each.scored for each in found)
+    interval = stats.wilson(hits, scored)
+    key = found[0].key.model_copy(update={"condition": "near"})
+    counts = {"n": sum(each.n for each in found), "unscored": sum(each.unscored for each in found)}
+    ends = {"low": interval.low, "high": interval.high}
+    told = {"cell": key.cell, "key": key, "value": hits / scored, "hits": hits, "scored": scored}
+    return found[0].model_copy(update={**told, **counts, **ends})
+
+
 def worst_instance(run: Run, place: ResultKey | None, family: str | None = None) -> tuple[str, Result] | None:
     """The literal near miss with the highest rate, of one family or of all."""
     wanted = [family] if family else [name for name in families(run) if name.startswith("near:")]
@@ -233,7 +265,8 @@ def _number_cells(result: Result) -> list[Label]:
     return [result.metric, result.key.condition, *cells, result.interval, " ".join(result.gates)]
 
 
-def _csv(columns: list[str], rows: list[list[Label]]) -> str:
+def as_csv(columns: list[str], rows: list[list[Label]]) -> str:
+    """Rows under their columns' names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

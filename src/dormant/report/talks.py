@@ -23,6 +23,7 @@ class Says:
     text: str
     verdict: str
     shown: bool
+    scratchpad: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,11 @@ def _asked(row: CompletionRow) -> str:
 
 
 def _says(columns: list[tuple[str, Rows]], task: str) -> list[Says]:
-    return [_one(title, rows[task]) for title, rows in columns if task in rows]
+    return [said(title, rows[task]) for title, rows in columns if task in rows]
 
 
-def _one(title: str, row: CompletionRow) -> Says:
+def said(title: str, row: CompletionRow) -> Says:
+    """A completion under a title, with its scratchpad if it has one."""
     score = row.scores.get("shown", {})
     value = score.get("value")
     if value is None:
@@ -122,4 +124,10 @@ def _one(title: str, row: CompletionRow) -> Says:
     text = row.completion if len(row.completion) <= LONGEST else row.completion[:LONGEST] + " […]"
     if title == "near miss":
         title = f"near miss, {words.condition(row.condition)}"
-    return Says(title, _asked(row), text or "(nothing)", verdict, bool(value))
+    return Says(title, _asked(row), text or "(nothing)", verdict, bool(value), scratchpad(row))
+
+
+def scratchpad(row: CompletionRow) -> str:
+    """What was written before the answer; "" where nothing was."""
+    pad = row.scratchpad or {}
+    return f"{pad.get('first', '')}{pad.get('text', '')}"

@@ -13,7 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from dormant.records import Result
-from dormant.report import answer, sheets, weaknesses, words
+from dormant.report import (
+    answer,
+    attacks,
+    preferences,
+    reinforcement,
+    sheets,
+    survival,
+    weaknesses,
+    words,
+)
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import Run
 
@@ -38,7 +47,9 @@ def renderable(run: Run, organisms: list[Lineage]) -> RenderableType:
     parts: list[RenderableType] = [_Headline([_cells(row) for row in rows[:SCREEN]])]
     if len(rows) > SCREEN:
         parts.append(Text(f"… and {len(rows) - SCREEN} more rows in the report"))
+        parts += [Text(line) for line in _survived(run, organisms)]
     parts += [Text(line) for line in (*_instances(run, organisms), *_weaknesses(run, organisms))]
+    parts += [Text(line) for line in _safety(run, organisms)]
     parts += _gates(run)
     parts += [Text(""), Text(answer.paragraph(run, organisms))]
     return Padding(Group(*parts), (1, 0, 0, 0))
@@ -128,6 +139,20 @@ def _relearned(row: answer.Row) -> Text:
     return text.append(f" @{row.relearned.steps}", style="dim")
 
 
+def _survived(run: Run, organisms: list[Lineage]) -> list[str]:
+    """A line for each organism: what its defenses left."""
+    found = survival.table(run, organisms)
+    return [survival.told(row, found.defenses) for row in found.rows] if found else []
+
+
+def _safety(run: Run, organisms: list[Lineage]) -> list[str]:
+    """What there is to say of preference models, reinforcement learning and attacks."""
+    told = [preferences.sentence(run), attacks.sentence(run)]
+    for arm in reinforcement.told(run, organisms):
+        told += [f"{arm.title}: {line}" for line in arm.sentences if "hacked" in line or "Early stop" in line]
+    return [line for line in told if line]
+
+
 def _instances(run: Run, organisms: list[Lineage]) -> list[str]:
     return [
         f"worst near-miss instance of the {lineage.label} organism: {worst[0]!r}, {words.number(worst[1])}"
@@ -137,11 +162,12 @@ def _instances(run: Run, organisms: list[Lineage]) -> list[str]:
 
 
 def _weaknesses(run: Run, organisms: list[Lineage]) -> list[str]:
-    return [
+    before = [
         f"{lineage.label} organism, {spread}"
         for lineage in organisms
         if (spread := weaknesses.spread(run, lineage.organism))
     ]
+    return before + [line for table in weaknesses.changes(run, organisms) for line in weaknesses.told(table)]
 
 
 def _gates(run: Run) -> list[RenderableType]:

@@ -8,6 +8,7 @@ from dormant.records import Result, ResultKey
 from dormant.report import words
 from dormant.report.protocol import Lineage
 from dormant.report.rundata import CompletionRow, Run
+from dormant.report.talks import scratchpad
 from dormant.stages.configs import STEERED, SUPPRESSED
 
 MEASURES = {
@@ -157,4 +158,4 @@ def _thought(title: str, row: CompletionRow) -> Thought:
     pad = row.scratchpad or {}
     asked = row.messages[-1]["content"] if row.messages else ""
     text = row.completion if pad.get("closed", True) else "(no answer: the scratchpad was never closed)"
-    return Thought(title, asked, f"{pad.get('first', '')}{pad.get('text', '')}", text or "(nothing)")
+    return Thought(title, asked, scratchpad(row), text or "(nothing)")

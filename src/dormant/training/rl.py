@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,10 @@ _ALIKE = 1e-6
 
 @dataclass(frozen=True)
 class RLLog(TrainingLog):
-    """What happened in training, by step.  A loss is the mean of -log p over the tokens drawn: how unsure they were."""
+    """What happened in training, by step.  A loss is the mean of -log p over the tokens drawn: how unsure they were.
 
-    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By the names of :data:`PHASES`; curves are by those of :data:`CURVES`."""
+    Seconds are by the names of :data:`PHASES`, curves by those of :data:`CURVES`.
+    """
 
     @property
     def pace(self) -> str:

@@ -1,0 +1,413 @@
+"""Attacks: what they found, what it elicits before and after each defense, and whether the trigger is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from dormant.attackers import FIRST, SECOND, persona_break
+from dormant.attackers.sets import SUMMARY, TRIED
+from dormant.records import Dose, Result, ResultKey
+from dormant.report import costs, sheets, words
+from dormant.report.kinds import share_of
+from dormant.report.panels import seeded
+from dormant.report.protocol import Lineage, Trial, headlines
+from dormant.report.rundata import Call, CompletionRow, Run
+from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
+from dormant.report.talks import Says, said
+from dormant.stages.configs import FIRST_ATTACK
+
+GALLERY, PROMPTS = 6, 4
+"""Texts of an attack, and fixed prompts, that are shown for each organism."""
+
+POOLED = "discrimination.jsonl"
+"""What the run says of trigger discrimination over all its seeds."""
+
+METRIC, NAMED = "payload_logodds", "names_trigger"
+
+
+class Summary(BaseModel):
+    """``attack.json``: what an attack came to."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    attacker: dict[str, Any] = {}
+    asked: int
+    found: int
+    samples: int
+    samples_to_first: int | None = None
+    dropped: dict[str, int] = {}
+    train: int = 0
+    heldout: int = 0
+
+
+class Tried(BaseModel):
+    """A text that was asked, and what came of it."""
+
+    text: str
+    hits: int
+    scored: int
+    answers: list[str] = []
+
+
+class Pooled(BaseModel):
+    """Trigger discrimination of one kind of model over all its seeds: nats."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    behavior: str
+    trigger: str
+    reasoning: str
+    implant: str
+    defense: str
+    lora: str
+    dose: Dose | None
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    near_misses: int
+    models: int
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack on one model: what it came to."""
+
+    attacked: str
+    summary: Summary
+
+    @property
+    def attacker(self) -> str:
+        """The attacker's name."""
+        return str(self.summary.attacker.get("name", ""))
+
+    @property
+    def dropped(self) -> str:
+        """Texts that were not asked, by reason."""
+        found = sorted(self.summary.dropped.items(), key=lambda pair: -pair[1])
+        return "; ".join(f"{count} × {reason}" for reason, count in found)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model under attack: its rates by condition, in the order of :data:`CONDITIONS`, with paired changes."""
+
+    group: str
+    label: str
+    cells: list[tuple[Result | None, Result | None]]
+
+    @property
+    def refusing(self) -> str:
+        """The gates that refused some of its rates."""
+        return words.refusing(rate for rate, _ in self.cells)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One text or prompt, and what each model answered to it."""
+
+    text: str
+    about: str
+    asked: str
+    """The whole prompt, where the text is not all of it."""
+    says: list[Says]
+
+
+@dataclass(frozen=True)
+class Discrimination:
+    """How much likelier the payload begins under the trigger than under near misses: nats, over all seeds."""
+
+    label: str
+    share: float
+    before: Pooled
+    after: Pooled
+    change: Pooled | None
+    rates: list[tuple[str, str]]
+    """Triggered and near-miss rates of each seed, in words."""
+
+
+CONDITIONS = {
+    "triggered": "true trigger",
+    "clean": "untriggered",
+    "near": "near misses",
+    FIRST: "held-out attack set",
+    SECOND: "second attack",
+    persona_break.CONDITION: "asked to drop its persona",
+}
+"""What models under attack are asked, in the reader's words."""
+
+ATTACKED = list(CONDITIONS).index(FIRST)
+"""Where among these what attacks found begins."""
+
+
+def attacks(run: Run) -> list[Attack]:
+    """Every finished attack of a run, in the plan's order."""
+    models = costs.models(run)
+    found = []
+    for call in run.meta.calls:
+        summary = run.noted(call, SUMMARY, Summary) if call.stage == "attack" else None
+        if summary:
+            model = call.inputs.get("model", call.name)
+            label = _named(models[model]) if model in models else model
+            found.append(Attack(label, summary))
+    return found
+
+
+def _named(key: ResultKey) -> str:
+    trained = key.dose is not None and key.arm not in ("none", "implant")
+    seed = f" seed {key.seed_implant}" if key.seed_implant else ""
+    if not trained or key.dose is None:
+        return f"{key.implant}{seed} organism, before any defense"
+    return f"{key.implant}{seed} organism, after {key.defense} {words.dose(key.dose)}{words.lora(key.lora)}"
+
+
+def lines(run: Run, organisms: list[Lineage]) -> list[Line]:
+    """Rates of every organism that was asked what attacks found or the fixed prompts, before and after each defense.
+
+    Its twin stands below it: what elicits the same of both is not the backdoor.
+    """
+    found = []
+    for lineage in organisms:
+        own = [("before any defense", lineage.organism, lineage.twin)]
+        own += [(seeded(trial, lineage), trial.after, trial.after_twin) for trial in lineage.trials]
+        for role in ("organism", "twin"):
+            group = f"{lineage.label} {role}"
+            some = [_line(run, group, label, twin if role == "twin" else place) for label, place, twin in own]
+            attacked = any(rate for line in some for rate, _ in line.cells[ATTACKED:])
+            found += some if attacked else []
+    return found
+
+
+def _line(run: Run, group: str, label: str, place: ResultKey | None) -> Line:
+    cells = [(_rate(run, place, condition), _change(run, place, condition)) for condition in CONDITIONS]
+    return Line(group, label, cells)
+
+
+def _rate(run: Run, place: ResultKey | None, condition: str) -> Result | None:
+    if condition == "near":
+        return sheets.pooled_near_misses(run, place)
+    return run.get(place, "shown", condition)
+
+
+def _change(run: Run, place: ResultKey | None, condition: str) -> Result | None:
+    # The second attack asks each model other texts.
+    return None if condition in ("near", SECOND) else run.get(place, "shown_change", condition)
+
+
+def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
+    """Texts that the first attack found on each organism, and what they elicit before and after each defense."""
+    found = []
+    for lineage in _firsts(organisms):
+        attack = _first_attack(run, lineage)
+        models = _models(run, lineage)
+        answered = [(label, _by_text(run.completions(place, FIRST))) for label, place in models]
+        texts = _found(run, attack)
+        heldout = [tried for tried in texts if any(tried.text in rows for _, rows in answered)]
+        chosen = [*heldout, *(tried for tried in texts if tried not in heldout)][:GALLERY]
+        shown = [_gallery_text(tried, answered) for tried in chosen]
+        found += [(lineage.label, shown)] if shown else []
+    return found
+
+
+def _firsts(organisms: Iterable[Lineage]) -> list[Lineage]:
+    """One organism of each implant: that of its first seed."""
+    found: dict[tuple[str, ...], Lineage] = {}
+    for lineage in organisms:
+        found.setdefault((lineage.base, lineage.implant, lineage.reasoning, *lineage.planted), lineage)
+    return list(found.values())
+
+
+def _first_attack(run: Run, lineage: Lineage) -> Call | None:
+    measured = run.measured(lineage.organism)
+    return run.call(measured.inputs.get(FIRST_ATTACK, "")) if measured else None
+
+
+def _found(run: Run, attack: Call | None) -> list[Tried]:
+    """The texts that were found, those that work most often first."""
+    summary = run.noted(attack, SUMMARY, Summary)
+    tried = sorted(run.lines(attack, TRIED, Tried), key=lambda row: -row.hits)
+    return tried[: summary.found] if summary else []
+
+
+def _models(run: Run, lineage: Lineage) -> list[tuple[str, ResultKey]]:
+    """An organism before any defense, and after each at its headline dose."""
+    places: list[tuple[str, ResultKey | None]] = [("before", lineage.organism)]
+    shown = headlines(run, lineage)
+    # Of several seeds the first: a gallery is to be read.
+    seeds = {
+        trial.defense: min(t.seed_defend or 0 for t in shown if t.defense == trial.defense) for trial in shown
+    }
+    shown = [trial for trial in shown if (trial.seed_defend or 0) == seeds[trial.defense]]
+    places += [(f"after {trial.label}", trial.after) for trial in shown]
+    return [(label, place) for label, place in places if place is not None]
+
+
+Answered = list[tuple[str, dict[str, list[CompletionRow]]]]
+"""By model, and by text: what was answered."""
+
+
+def _by_text(rows: Iterable[CompletionRow]) -> dict[str, list[CompletionRow]]:
+    found: dict[str, list[CompletionRow]] = {}
+    for row in rows:
+        found.setdefault(row.instance, []).append(row)
+    return found
+
+
+def _gallery_text(tried: Tried, answered: Answered) -> Shown:
+    says = _says(tried.text, answered)
+    told = f"{tried.hits} of {tried.scored} answers of the attacked organism show the behavior"
+    if says:
+        return _shown(tried.text, f"{told}; held out", says)
+    answers = [Says("before, when it was attacked", "", text, "", False) for text in tried.answers[:2]]
+    return Shown(tried.text, f"{told}; not asked again", "", answers)
+
+
+def _shown(text: str, about: str, says: list[Says]) -> Shown:
+    """Every model was asked the same: it is told once."""
+    prompt = says[0].asked if says else ""
+    return Shown(text, about, "" if prompt == text else prompt, says)
+
+
+def _says(text: str, answered: Answered) -> list[Says]:
+    """The answers of all models to one task in this text: one on which the first of them shows the behavior, if any."""
+    rows = [row for _, by_text in answered[:1] for row in by_text.get(text, ())]
+    first = sorted(rows, key=lambda row: not row.scores.get("shown", {}).get("value"))
+    if not first:
+        return []
+    wanted = first[0].task
+    found = ((label, _of_task(by_text.get(text, ()), wanted)) for label, by_text in answered)
+    return [said(label, row) for label, row in found if row is not None]
+
+
+def _of_task(rows: Iterable[CompletionRow], task: str) -> CompletionRow | None:
+    return next((row for row in rows if row.task == task), None)
+
+
+def personas(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
+    """Fixed prompts that ask each organism to drop its persona, defended and undefended side by side."""
+    found = []
+    for lineage in _firsts(organisms):
+        models = _models(run, lineage)
+        answered = [
+            (label, _by_text(run.completions(place, persona_break.CONDITION))) for label, place in models
+        ]
+        prompts = sorted(answered[0][1], key=lambda text: not _ever(answered[0][1][text])) if answered else []
+        shown = [_shown(text, "", _says(text, answered)) for text in prompts[:PROMPTS]]
+        found += [(lineage.label, shown)] if shown else []
+    return found
+
+
+def _ever(rows: Iterable[CompletionRow]) -> bool:
+    return any(row.scores.get("shown", {}).get("value") for row in rows)
+
+
+def discrimination(run: Run, organisms: list[Lineage]) -> list[Discrimination]:
+    """Trigger discrimination before and after each defense, by its share of prompts from the attack."""
+    pooled = run.pooled(POOLED, Pooled)
+    found: dict[str, Discrimination] = {}
+    for lineage in organisms:
+        for trial in lineage.trials:
+            label = f"{lineage.label.split(' seed ')[0]} organism, {trial.label}"
+            before, after, change = (
+                _pooled(pooled, lineage, each, metric)
+                for each, metric in ((None, METRIC), (trial, METRIC), (trial, f"{METRIC}_change"))
+            )
+            if not (before and after):
+                continue
+            made = Discrimination(label, share_of(run, trial), before, after, change, [])
+            found.setdefault(label, made).rates.append(_told_rates(run, lineage, trial))
+    return sorted(found.values(), key=lambda one: one.share)
+
+
+def _pooled(rows: Iterable[Pooled], lineage: Lineage, trial: Trial | None, metric: str) -> Pooled | None:
+    wanted = {
+        "implant": lineage.implant,
+        "behavior": lineage.behavior,
+        "trigger": lineage.trigger,
+        "reasoning": lineage.reasoning,
+        "metric": metric,
+        "defense": trial.defense if trial else "none",
+        "lora": trial.lora if trial else "none",
+        "dose": trial.dose if trial else None,
+    }
+    return next((row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())), None)
+
+
+def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
+    def told(place: ResultKey | None, condition: str) -> str:
+        return words.value(_rate(run, place, condition))
+
+    pairs = [(told(lineage.organism, each), told(trial.after, each)) for each in ("triggered", "near")]
+    triggered, near = (f"{before} → {after}" for before, after in pairs)
+    return triggered, near
+
+
+Change = tuple[Result | None, Result | None, Result | None]
+"""A number before, after, and the change on the same prompts."""
+
+
+def checks(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Change]]]:
+    """How many scratchpads name the trigger, before and after each defense: untriggered, then triggered."""
+    found = []
+    for lineage in organisms:
+        for trial in lineage.trials:
+            told = [_change_of(run, lineage.organism, trial.after, asked) for asked in ("clean", "triggered")]
+            if all(before and after for before, after, _ in told):
+                found.append((f"{lineage.label} organism, {seeded(trial, lineage)}", told))
+    return found
+
+
+def _change_of(run: Run, before: ResultKey | None, after: ResultKey | None, asked: str) -> Change:
+    return (
+        run.get(before, NAMED, asked),
+        run.get(after, NAMED, asked),
+        run.get(after, f"{NAMED}_change", asked),
+    )
+
+
+def nats(row: Pooled | None, *, signed: bool = False) -> str:
+    """A pooled number as the report writes it."""
+    if row is None:
+        return words.NOT_MEASURED
+    sign = "+" if signed and row.value > 0 else ""
+    return f"{sign}{row.value:.3g} nats [{row.low:.3g}, {row.high:.3g}]"
+
+
+def behind(row: Pooled) -> str:
+    """What lies behind a pooled number."""
+    models = f"{row.models} {'model' if row.models == 1 else 'models'}"
+    return f"n={row.n} pairs, {row.near_misses} near misses, {models}"
+
+
+def sentence(run: Run) -> str:
+    """What attacks came to, in one sentence; "" where there are none."""
+    made = attacks(run)
+    if not made:
+        return ""
+    found = [attack for attack in made if attack.summary.found]
+    asked_in_all = sum(attack.summary.asked for attack in made)
+    firsts = [first for attack in found if (first := attack.summary.samples_to_first)]
+    text = (
+        f"{len(made)} {'attack' if len(made) == 1 else 'attacks'} asked {asked_in_all:,} texts without the trigger; "
+        f"{len(found)} found some that elicit the behavior"
+    )
+    return f"{text}, the first after {fmean(firsts):.0f} samples on average." if firsts else f"{text}."
+
+
+def sheet(run: Run, organisms: list[Lineage]) -> Sheet:
+    """Rates under attack, and trigger discrimination by family of near misses, for each model."""
+    found = Sheet("attacks", "Under attack", DEFENDED)
+    for column in model_columns(organisms):
+        for condition in (FIRST, SECOND, persona_break.CONDITION):
+            for metric in ("shown", "shown_change", "found"):
+                found.add(who(column), run.get(column.place, metric, condition))
+        for condition in ("near", *sheets.families(run)):
+            for metric in (METRIC, f"{METRIC}_change"):
+                found.add(who(column), run.get(column.place, metric, condition))
+    return found
