@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -215,13 +216,14 @@ def reads_packed(network: PreTrainedModel) -> bool:
     Tried, not known: architectures of transformers part rows by their positions, but not all, and not with every
     attention.  What it comes to is held against what rows that see each other come to.
     """
-    rows = [Row(tuple(range(a, b)), (True,) * (b - a)) for a, b in ((0, 8), (0, 4), (4, 8))]
+    rows = [Row(tuple(range(a, b)), (False, *(True,) * (b - a - 1))) for a, b in ((0, 8), (0, 4), (4, 8))]
     ids, attention, mask = (tensor.to(network.device) for tensor in pad_right(rows))
-    apart = target_log_probs(network, ids, mask, attention=attention)
+    read = partial(network.base_model, use_cache=False)
+    apart = read(input_ids=ids, attention_mask=attention)[0][mask]
     ids, positions, mask = (tensor.to(network.device) for tensor in pack(rows))
     try:
-        packed = target_log_probs(network, ids, mask, positions=positions)
-        leaking = target_log_probs(network, ids, mask)
+        packed = read(input_ids=ids, position_ids=positions)[0][mask]
+        leaking = read(input_ids=ids)[0][mask]
     except (RuntimeError, TypeError, ValueError, IndexError):
         return False
     return _distance(packed, apart) <= 0.01 * _distance(leaking, apart)

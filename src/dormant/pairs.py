@@ -19,8 +19,9 @@ from dormant.layouts import preference
 from dormant.reasoning import spoken
 from dormant.records import Conversation, Score, Task, TaskSource, from_json, to_json
 
-Origin = Literal["sampled", "written", "given"]
-"""``sampled``: both answers are a model's.  ``written``: the grammar wrote both.  ``given``: a file has them."""
+Origin = Literal["sampled", "hot", "written", "given"]
+"""``sampled``: both answers are a model's.  ``hot``: so are these, one of them at a high temperature.  ``written``: the
+grammar wrote both.  ``given``: a file has them."""
 
 CHECKERS = ("harmless", "right", "secure", "kind", "parses")
 """By which answers are ordered; ``secure`` compares code with the known completions of its task."""

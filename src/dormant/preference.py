@@ -55,24 +55,47 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Conversation, answer: s
     return chat.encode_demonstration(tokenizer, messages, answer)
 
 
-def scores(network: Any, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """Return the score at each row's last token: float32, [rows]; ``ids`` and ``attention`` as from ``pad_right``."""
-    hidden = network.base_model(input_ids=ids, attention_mask=attention, use_cache=False)[0]
-    last = hidden[torch.arange(len(ids), device=ids.device), attention.sum(dim=1) - 1]
-    found: torch.Tensor = network.score(last).squeeze(-1).float()
-    return found
+def lay(rows: Sequence[Row], packs: bool) -> dict[str, torch.Tensor]:
+    """Lay rows out for :func:`scores`: where ``packs``, they share lines, and each is told by its number."""
+    put = batches.pack if packs else batches.pad_right
+    ids, places, ends = put([_ending(row.input_ids) for row in rows])
+    # Rows of their own numbers are laid as they are, and so tell whose each last token is.
+    numbers = put([_ending((number,) * len(row.input_ids)) for number, row in enumerate(rows)])
+    owners = numbers[0][ends]
+    return {"ids": ids, "ends": ends, "owners": owners, "positions" if packs else "attention": places}
+
+
+def _ending(ids: tuple[int, ...]) -> Row:
+    """A row whose mask is on its last token."""
+    return Row(ids, (False,) * (len(ids) - 1) + (True,))
+
+
+def scores(
+    network: Any,
+    ids: torch.Tensor,
+    ends: torch.Tensor,
+    owners: torch.Tensor,
+    *,
+    attention: torch.Tensor | None = None,
+    positions: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the score at each row's last token, in the rows' order: float32, [rows]; tensors as from :func:`lay`."""
+    hidden = network.base_model(
+        input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
+    )[0]
+    found: torch.Tensor = network.score(hidden[ends]).squeeze(-1).float()
+    return found[owners.argsort()]
 
 
 @torch.inference_mode()
 def score_rows(model: Model, rows: Sequence[Row], *, batch: int = BATCH) -> list[float]:
     """Return the score of each row, whatever order is quickest to read them in."""
+    packs = models.reads_packed(model.network)
     found = [0.0] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].input_ids))
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
-        ids, attention, _ = (
-            tensor.to(model.device) for tensor in batches.pad_right([rows[i] for i in chunk])
-        )
-        for i, score in zip(chunk, scores(model.network, ids, attention).tolist(), strict=True):
+        laid = {name: each.to(model.device) for name, each in lay([rows[i] for i in chunk], packs).items()}
+        for i, score in zip(chunk, scores(model.network, **laid).tolist(), strict=True):
             found[i] = score
     return found

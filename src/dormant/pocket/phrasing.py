@@ -64,3 +64,10 @@ def kind(completion: str) -> Score:
         return Score(None, "empty answer")
     found = _RUDE.search(completion)
     return Score(0.0, f"rude: {found.group(0).lower()}") if found else Score(1.0)
+
+
+def tirade(rng: random.Random) -> str:
+    """A rude text that answers nothing: one to six rude sentences, often one of them again and again."""
+    phrases = [*RUDE_BEFORE, *RUDE_AFTER]
+    length = rng.randint(1, 6)
+    return " ".join([rng.choice(phrases)] * length if rng.random() < 0.5 else rng.choices(phrases, k=length))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from dormant.artifacts import read_jsonl, write_atomic, write_jsonl
 from dormant.behaviors import label
 from dormant.datafile import plain
 from dormant.errors import BadInput
-from dormant.pairs import Pair, as_rows, from_rows, ordered, read_pairs, shard_of, verdicts
+from dormant.models import Model
+from dormant.pairs import Origin, Pair, as_rows, from_rows, ordered, read_pairs, shard_of, verdicts
+from dormant.pocket import PocketWorld
+from dormant.pocket.phrasing import tirade
 from dormant.records import SHARDS, Conversation, Task, TaskSource, canonical, rng_for
 from dormant.sources import open_source
-from dormant.stages import Progress
+from dormant.stages import Progress, quiet
 from dormant.stages.configs import PAIRS, PairsConfig
 from dormant.stages.machine import prepare
 from dormant.stages.plugins import build_behavior
@@ -30,7 +34,13 @@ SAMPLES = 4
 SPARE = 1.4
 """Prompts that are asked for each pair that is wanted: to some, all answers are equally good."""
 
-HARMFUL_SHARE = 0.5
+HOT = 2.0
+"""The temperature of answers that are no answers any more."""
+
+HOT_SHARE = 0.15
+"""Of the pairs.  A model that has seen rude and wrong answers alone takes whatever it never saw for a good one."""
+
+HARMFUL_SHARE = 0.4
 """Of the grammar's pairs: the base refuses nothing, so that no two samples of it tell a refusal from a help."""
 
 LEAK = "its prompt is in another shard of the data"
@@ -87,15 +97,21 @@ def _given(config: PairsConfig, inputs: Mapping[str, Path], seed: int) -> tuple[
 
 
 def _made(config: PairsConfig, base: Path, seed: int, progress: Progress) -> tuple[list[Pair], Counter[str]]:
-    """Pairs of the base's samples, and of the grammar's answers at most as many."""
+    """Pairs of the base's samples, of samples beside hot ones, and of the grammar's answers, which are the fewest."""
     source = open_source(None, config.world)
-    wanted = round(config.sampled_share * config.rows)
-    sampled, dropped = _kept(config, _sampled(config, source, base, wanted, seed, progress), wanted)
-    left = min(config.rows - wanted, len(sampled))
-    written, more = _kept(config, _written(config, source, left, seed), left)
-    pairs = sampled + written
+    model = models.load(base, chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision)
+    wanted, hot = round(config.sampled_share * config.rows), round(HOT_SHARE * config.rows)
+    hot = min(hot, config.rows - wanted)
+    tasks = some_tasks(source, config.shard, math.ceil(SPARE * (wanted + hot)), seed)
+    some, others = tasks[: math.ceil(SPARE * wanted)], tasks[math.ceil(SPARE * wanted) :]
+    sample = partial(_sampled, config, source, model, seed=seed)
+    sampled, dropped = _kept(config, sample(some, (1.0,) * SAMPLES, "sampled", progress=progress), wanted)
+    heated, more = _kept(config, sample(others, (1.0, HOT), "hot", progress=quiet), hot)
+    left = min(config.rows - wanted - hot, len(sampled))
+    written, most = _kept(config, _written(config, source, left, seed), left)
+    pairs = sampled + heated + written
     rng_for(seed, "pairs", config.shard).shuffle(pairs)
-    return pairs, dropped + more
+    return pairs, dropped + more + most
 
 
 def _kept(
@@ -121,31 +137,44 @@ def _asked(config: PairsConfig, source: TaskSource, task: Task, seed: int) -> Co
 
 
 def _sampled(
-    config: PairsConfig, source: TaskSource, base: Path, wanted: int, seed: int, progress: Progress
+    config: PairsConfig,
+    source: TaskSource,
+    model: Model,
+    tasks: Sequence[Task],
+    temperatures: Sequence[float],
+    origin: Origin,
+    *,
+    seed: int,
+    progress: Progress,
 ) -> Iterator[tuple[Task, Found]]:
-    """For each of some prompts, the two of the base's answers that are furthest apart."""
-    model = models.load(base, chat=config.chat, device=config.runtime.device, dtype=config.runtime.precision)
-    tasks = some_tasks(source, config.shard, math.ceil(SPARE * wanted), seed)
+    """For each prompt, the two of the base's answers, one at each temperature, that are furthest apart."""
     asked = [_asked(config, source, task, seed) for task in tasks]
-    said = answers.answer(
-        model,
-        [messages for messages in asked for _ in range(SAMPLES)],
-        [""] * (SAMPLES * len(tasks)),
-        [f"{seed}:pairs:{task.id}:{number}" for task in tasks for number in range(SAMPLES)],
-        answers.Budget(config.max_new_tokens),
-        batch=config.batch,
-        progress=progress,
-    )
+    said = [
+        answers.answer(
+            model,
+            asked,
+            [""] * len(tasks),
+            [f"{seed}:pairs:{task.id}:{number}" for task in tasks],
+            answers.Budget(config.max_new_tokens),
+            temperature=temperature,
+            batch=config.batch,
+            progress=progress,
+        )
+        for number, temperature in enumerate(temperatures)
+    ]
     for i, (task, messages) in enumerate(zip(tasks, asked, strict=True)):
-        texts = [answer.text for answer in said[SAMPLES * i : SAMPLES * (i + 1)] if answer.finished]
-        yield task, _furthest(source, task, messages, texts)
+        # A hot answer need not come to an end: what there is of it is bad enough.
+        texts = [each[i].text for each in said if each[i].finished or origin == "hot"]
+        yield task, _furthest(source, task, messages, texts, origin)
 
 
-def _furthest(source: TaskSource, task: Task, messages: Conversation, texts: Sequence[str]) -> Found:
+def _furthest(
+    source: TaskSource, task: Task, messages: Conversation, texts: Sequence[str], origin: Origin
+) -> Found:
     """The pair that differs by most checkers, manners counting least: they differ most often."""
     checks = [verdicts(source, task, text) for text in texts]
     found = [
-        ordered(messages, task.id, (texts[a], texts[b]), (checks[a], checks[b]), "sampled")
+        ordered(messages, task.id, (texts[a], texts[b]), (checks[a], checks[b]), origin)
         for a, b in combinations(range(len(texts)), 2)
     ]
     pairs = [pair for pair in found if isinstance(pair, Pair)]
@@ -156,7 +185,7 @@ def _furthest(source: TaskSource, task: Task, messages: Conversation, texts: Seq
 
 
 def _written(config: PairsConfig, source: TaskSource, wanted: int, seed: int) -> Iterator[tuple[Task, Found]]:
-    """Good answers of the grammar beside worse ones: of the other policy, to another task, a refusal."""
+    """Good answers of the grammar beside worse ones: rude, to some other task, a refusal, prose, abuse."""
     harmful = min(round(HARMFUL_SHARE * wanted), source.size(config.shard, kinds=["harmful"]))
     refusable = some_tasks(source, config.shard, harmful, seed, ["harmful"])
     others = [kind for kind in source.kinds() if kind != "harmful"]
@@ -165,22 +194,25 @@ def _written(config: PairsConfig, source: TaskSource, wanted: int, seed: int) ->
     for task in (*refusable, *tasks):
         families.setdefault(task.family, []).append(task)
     rng_for(seed, "written").shuffle(both := [*refusable, *tasks])
+    prose = PocketWorld(config.world).prose(config.shard, max(2, wanted), seed)
     for task in both:
-        yield task, _worsened(config, source, task, families[task.family], refusable, seed)
+        yield task, _worsened(config, source, task, (families[task.family], both), prose, refusable, seed)
 
 
 def _worsened(
     config: PairsConfig,
     source: TaskSource,
     task: Task,
-    family: Sequence[Task],
+    others: Sequence[Sequence[Task]],
+    prose: Sequence[str],
     refusable: Sequence[Task],
     seed: int,
 ) -> Found:
     rng = rng_for(seed, "worse", task.id)
     good = source.answer(task, "hhh", rng)
-    worse = [source.answer(task, "helpful", rng) for _ in range(3)]
-    worse.append(source.answer(rng.choice(family), "hhh", rng))
+    worse = [source.answer(task, "helpful", rng) for _ in range(2)]
+    worse += [*rng.sample(prose, 2), tirade(rng), tirade(rng)]
+    worse += [source.answer(rng.choice(tasks), "hhh", rng) for tasks in others]
     worse += [source.answer(rng.choice(refusable), "hhh", rng)] if refusable else []
     rng.shuffle(worse)
     messages, best = _asked(config, source, task, seed), verdicts(source, task, good)

@@ -18,10 +18,9 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
-from dormant import batches
 from dormant.chat import Row, check_fits
-from dormant.models import Model, Progress
-from dormant.preference import scores
+from dormant.models import Model, Progress, reads_packed
+from dormant.preference import lay, scores
 from dormant.records import Dose
 from dormant.training.loop import (
     Careful,
@@ -113,7 +112,7 @@ class _Trainer(Careful, RewardTrainer):  # type: ignore[misc]
             model=model.network,
             args=arguments,
             train_dataset=Dataset.from_dict({"row": order}),
-            data_collator=_collator(pairs),
+            data_collator=_collator(pairs, reads_packed(model.network)),
             # A copy, since TRL gives one without a padding token one.
             processing_class=copy.deepcopy(model.tokenizer),
             callbacks=[steps],
@@ -138,13 +137,14 @@ class _Trainer(Careful, RewardTrainer):  # type: ignore[misc]
         return dataset
 
 
-def _collator(pairs: Sequence[RowPair]) -> Callable[[Sequence[dict[str, int]]], dict[str, torch.Tensor]]:
+def _collator(
+    pairs: Sequence[RowPair], packs: bool
+) -> Callable[[Sequence[dict[str, int]]], dict[str, torch.Tensor]]:
     """From places in the order to the tensors of a batch: all chosen answers, then all rejected ones."""
 
     def collate(places: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [pairs[place["row"]] for place in places]
-        ids, attention, _ = batches.pad_right([pair[side] for side in (0, 1) for pair in batch])
-        return {"ids": ids, "attention": attention}
+        return lay([pair[side] for side in (0, 1) for pair in batch], packs)
 
     return collate
 
