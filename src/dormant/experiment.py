@@ -119,6 +119,8 @@ class DefenseSpec(Plugin):
     curve: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.25, 0.5)
     """Where the curve has points before the last step, as shares of the dose's steps."""
     rows: int = Field(4000, gt=0)
+    implants: tuple[str, ...] = ()
+    """Names of those that it is put on; if none is named, all that are defended."""
     lora: Training = "none"
     adapter: Lora = Lora()
     """The new adapter of ``lora: merged``."""
@@ -166,6 +168,8 @@ class AttackSpec(Plugin):
     """Share of a text's samples that must show the behavior."""
     second: bool = True
     """Whether defended organisms are attacked anew, with other draws."""
+    implants: tuple[str, ...] = ()
+    """Names of those that are attacked; if none is named, all."""
 
     @field_validator("name")
     @classmethod
@@ -326,15 +330,39 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
-    def _adapters_to_continue(self) -> Experiment:
-        full = [implant.name for implant in self.implants if implant.defended and implant.lora is None]
-        going_on = [defense.name for defense in self.defenses if defense.lora == "continue"]
-        if full and going_on:
-            raise ValueError(
-                f"defense {going_on[0]!r} has lora: continue, but implant {full[0]!r} trains all weights and leaves "
-                "no adapter to continue; give the implant lora: {rank: 16}, or the defense lora: merged"
-            )
+    def _implants_exist(self) -> Experiment:
+        known = {implant.name: implant for implant in self.implants}
+        specs: list[DefenseSpec | AttackSpec] = [*self.defenses, *([self.attack] if self.attack else [])]
+        for spec in specs:
+            for name in spec.implants:
+                if name not in known:
+                    raise ValueError(f"{spec.name!r} names an implant {name!r}{nearest(name, known)}")
+                if isinstance(spec, DefenseSpec) and not known[name].defended:
+                    raise ValueError(f"{spec.name!r} is put on implant {name!r}, which has defended: false")
         return self
+
+    @model_validator(mode="after")
+    def _adapters_to_continue(self) -> Experiment:
+        for defense in self.defenses:
+            full = [made.name for made in self.defended_by(defense) if made.lora is None]
+            if full and defense.lora == "continue":
+                raise ValueError(
+                    f"defense {defense.name!r} has lora: continue, but implant {full[0]!r} trains all weights and "
+                    "leaves no adapter to continue; give the implant lora: {rank: 16}, or the defense lora: merged"
+                )
+        return self
+
+    def defended_by(self, defense: DefenseSpec) -> tuple[Implant, ...]:
+        """The implants that a defense is put on."""
+        return tuple(
+            implant
+            for implant in self.implants
+            if implant.defended and (not defense.implants or implant.name in defense.implants)
+        )
+
+    def attacked(self, implant: Implant) -> bool:
+        """Whether an attacker is put on an implant's organism."""
+        return self.attack is not None and (not self.attack.implants or implant.name in self.attack.implants)
 
     def backdoor_of(self, implant: Implant) -> Backdoor:
         """What an implant plants: its own backdoor or the experiment's, with its own reasoning if it has one."""
