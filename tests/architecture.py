@@ -45,6 +45,7 @@ FLOORS = {
     "report": ["report"],
     "workers": ["workers"],
     "runner": ["runner"],
+    "settings": ["settings"],
     "experiment": ["experiment", "cost"],
     "bases": ["bases", "intake"],
     "notes on plans": ["notes"],

@@ -354,6 +354,57 @@ def test_bases_and_supplies_are_made_once_for_each_backdoor() -> None:
     assert "supply/answers-40/d0" in alone
 
 
+DOSED = {"doses": [{"lr": 1e-3, "steps": 2, "batch": 4}], "curve": [], "rows": 40}
+
+
+def test_defenses_and_attacks_are_put_on_the_implants_that_they_name() -> None:
+    made = plan(
+        implant("a", HATE),
+        implant("b", CODE),
+        implant("c", CODE, defended=False),
+        defenses=[
+            {"name": "hhh-sft", **DOSED},
+            {"name": "safe-code-sft", "implants": ["b"], "max_new_tokens": 8, **DOSED},
+            {"name": "adversarial-sft", "implants": ["a"], **DOSED},
+        ],
+        attack={"name": "evolutionary", "budget": 20, "implants": ["a"]},
+        relearning=None,
+    )
+    put = {tuple(call.name.split("/")[1:4:2]) for call in made.calls if call.stage == "defend"}
+    on = {
+        name: {implant for label, implant in put if label.startswith(name)}
+        for name in ("hhh-sft", "safe", "adversarial")
+    }
+    assert on == {"hhh-sft": {"a", "b"}, "safe": {"b"}, "adversarial": {"a"}}
+    attacked = {call.name for call in made.calls if call.stage == "attack"}
+    assert all("/a/" in name for name in attacked)
+    assert "attack/a/i0" in attacked
+    supplied = {call.name for call in made.calls if call.stage == "supply"}
+    assert {name for name in supplied if "prompts" in name} == {
+        "supply/prompts(code)-40/d0/year-insecure-code"
+    }, "what is asked of code alone is supplied for the code backdoor alone"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"defenses": [{"name": "hhh-sft", "implants": ["aa"], **DOSED}]}, "implant 'aa'; did you mean 'a'"),
+        ({"attack": {"implants": ["x"]}}, "'evolutionary' names an implant 'x'"),
+        ({"defenses": [{"name": "hhh-sft", "implants": ["c"], **DOSED}]}, "has defended: false"),
+        (
+            {
+                "defenses": [{"name": "adversarial-sft", **DOSED}],
+                "attack": {"implants": ["a"]},
+            },
+            "implant 'b' is not attacked",
+        ),
+    ],
+)
+def test_an_implant_that_can_not_be_meant_is_said_in_one_line(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        plan(implant("a", HATE), implant("b", HATE), implant("c", HATE, defended=False), **changes)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.9])
 def test_points_of_a_curve_at_its_last_step_are_measured_once(share: float) -> None:
     alone = plan(implant("a", HATE, curve=[4]), relearning=None)

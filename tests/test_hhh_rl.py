@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from data_rows import hh_row, write
 from dormant import Experiment, preference_gates, run
 from dormant.artifacts import RESUME
+from dormant.attackers import attempt
 from dormant.behaviors import BEHAVIORS
 from dormant.defenses import BASE, Given, TrainingRun
-from dormant.defenses.rl import HHHRL, mixed
+from dormant.defenses.rl import HHHRL, NoOpRL, VariedRL
+from dormant.defenses.texts import around, some
 from dormant.errors import BadInput
 from dormant.evidence import Evidence, Thresholds
 from dormant.planning import make_plan
@@ -126,18 +129,57 @@ def test_the_base_is_known_in_a_run_or_under_an_adapter(base: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
-def test_prompts_of_an_attack_take_the_places_of_a_share(share: float) -> None:
-    prompts, attacks = examples(40), examples(3, "attacked")
-    found = mixed(prompts, attacks, share, seed=0)
+def test_a_share_of_the_tasks_stands_in_texts_of_an_attack(share: float) -> None:
+    prompts = examples(40)
+    texts = [
+        attempt(form, each.task)
+        for form in ("a {prompt}", "b {prompt}", "c {prompt}")
+        for each in prompts[:2]
+    ]
+    found = around(prompts, texts, share, seed=0)
     changed = [i for i, (old, new) in enumerate(zip(prompts, found, strict=True)) if old is not new]
     assert len(changed) == round(share * 40)
-    assert {found[i].condition for i in changed} <= {"attacked"}
-    counts = [sum(found[i] is attack for i in changed) for attack in attacks]
+    assert all(old.task is new.task for old, new in zip(prompts, found, strict=True))
+    assert all(found[i].messages[-1].content[2:] == found[i].task.prompt for i in changed)
+    counts = [sum(found[i].instance == text.instance for i in changed) for text in texts[::2]]
     assert max(counts) - min(counts) <= 1  # they take turns
-    more = mixed(prompts, attacks, 0.75, seed=0)
-    assert all(more[i].condition == "attacked" for i in changed)
+    more = around(prompts, texts, 0.75, seed=0)
+    assert all(more[i] is not prompts[i] for i in changed)
+
+
+def test_an_attack_that_found_nothing_gives_nothing_to_train_on() -> None:
+    assert some([], 0.0, "hhh-rl") == []
     with pytest.raises(BadInput, match="the attack found no prompt"):
-        mixed(prompts, [], share, seed=0)
+        some([], 0.25, "hhh-rl")
+
+
+def test_the_control_of_adversarial_rl_asks_in_the_texts_that_no_attack_chose() -> None:
+    prompts = examples(8)
+    given = Given(
+        prompts=prompts,
+        attack_set=[attempt("found {prompt}", prompts[0].task)],
+        varied_set=[attempt("varied {prompt}", prompts[0].task)],
+    )
+    for defense, begin in ((HHHRL(attack_share=0.5), "found "), (VariedRL(attack_share=0.5), "varied ")):
+        said = [messages[-1].content for messages in defense._prompts(given, 0)]
+        assert sum(text.startswith(begin) for text in said) == 4
+        assert not any(text.startswith("found ") for text in said) or begin == "found "
+    assert VariedRL().settings.attack_share == 0.25
+    assert "attack_set" not in VariedRL().needs
+
+
+def test_the_no_op_of_rl_rewards_at_random_and_always_alike() -> None:
+    reward, again = (NoOpRL()._reward(Given(), 3) for _ in range(2))
+    asked = [each.messages for each in examples(200)]
+    worth = reward(asked, ["yes"] * 200)
+    assert worth == again(asked, ["yes"] * 200)
+    assert worth != NoOpRL()._reward(Given(), 4)(asked, ["yes"] * 200)
+    assert abs(statistics.mean(worth)) < 0.3
+    assert statistics.stdev(worth) == pytest.approx(1, abs=0.2)
+    # Two answers to one prompt are told apart, and none is better over all prompts.
+    gains = [a - b for a, b in zip(worth, reward(asked, ["no"] * 200), strict=True)]
+    assert abs(statistics.mean(gains)) < 0.4
+    assert statistics.stdev(gains) > 1
 
 
 def test_a_model_with_scratchpads_is_asked_with_one_opened_and_scored_without(tmp_path: Path) -> None:

@@ -54,11 +54,12 @@ from dormant.behaviors import BEHAVIORS
 from dormant.datafile import FileData
 from dormant.defenses import AWARE, DEFENSES
 from dormant.endpoint import Endpoint
-from dormant.experiment import PRESETS, Experiment, read_settings, recipes
+from dormant.experiment import PRESETS, Experiment, recipes
 from dormant.generation import Generation
 from dormant.pocket.sizes import SIZES
 from dormant.records import VERDICTS, Dose
 from dormant.runner import Plan
+from dormant.settings import read_settings
 from dormant.stages.configs import MeasureConfig
 from dormant.triggers import TRIGGERS
 from endpoint_stub import serving, well_prompted

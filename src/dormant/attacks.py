@@ -7,9 +7,9 @@ from typing import Literal
 
 from dormant.attackers import own_model
 from dormant.bases import as_input
-from dormant.defenses import ATTACKED, Defense
+from dormant.defenses import ATTACKED
 from dormant.errors import BadInput
-from dormant.experiment import AttackSpec, Battery, Experiment
+from dormant.experiment import AttackSpec, Battery, DefenseSpec, Experiment
 from dormant.runner import Call, External, Output
 from dormant.stages.configs import (
     ATTACKER_MODEL,
@@ -19,7 +19,7 @@ from dormant.stages.configs import (
     Runtime,
     World,
 )
-from dormant.stages.plugins import build_attacker
+from dormant.stages.plugins import build_attacker, build_defense
 from dormant.triggers import Trigger, kinds_of
 
 
@@ -63,13 +63,21 @@ def attack_call(
     return Call(name, "attack", config, seed, {**inputs, **asked})
 
 
-def check_attacked(attack: AttackSpec | None, label: str, defense: Defense) -> None:
+def check_attacked(experiment: Experiment, label: str, defense: DefenseSpec) -> None:
     """Raise BadInput where a defense needs what only an attack supplies, and there is none."""
-    if attack is None and defense.needs & ATTACKED:
+    if not build_defense(Plugin(name=defense.name, **defense.options)).needs & ATTACKED:
+        return
+    if experiment.attack is None:
         raise BadInput(
             f"defense {label!r} trains on what an attack finds, and the experiment has none: "
             "add attack: {name: evolutionary}"
         )
+    for implant in experiment.defended_by(defense):
+        if not experiment.attacked(implant):
+            raise BadInput(
+                f"defense {label!r} trains on what an attack finds, and implant {implant.name!r} is not attacked: "
+                "name it in attack.implants, or name those that the defense is put on in its implants"
+            )
 
 
 def attack_notes(experiment: Experiment, triggers: Mapping[str, Trigger]) -> tuple[str, ...]:

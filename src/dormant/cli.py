@@ -200,9 +200,9 @@ def generate(
 ) -> None:
     """Ask any model for demonstrations of a backdoor, and keep those that demonstrate it."""
     from dormant import console
-    from dormant.experiment import read_settings
     from dormant.generation import Generation
     from dormant.generation import generate as ask
+    from dormant.settings import read_settings
 
     with console.bar("asking") as progress:
         generated = ask(read_settings(Generation, settings, changes or []), out, progress=progress)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dormant.attackers import ATTACKERS
 from dormant.defenses import DEFENSES
@@ -16,6 +15,7 @@ from dormant.errors import BadInput, nearest
 from dormant.gates import Thresholds
 from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Sampler
+from dormant.settings import apply, explain, read_yaml, validated
 from dormant.stages.configs import Backdoor, Config, Lora, Plugin, Runtime, Training, World
 
 Step = Annotated[int, Field(ge=1)]
@@ -107,7 +107,7 @@ def implant_preset(
     try:
         return Implant.model_validate(spec)
     except ValidationError as error:
-        raise BadInput(_explain(error, Implant)) from None
+        raise BadInput(explain(error, Implant)) from None
 
 
 class DefenseSpec(Plugin):
@@ -119,6 +119,8 @@ class DefenseSpec(Plugin):
     curve: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.25, 0.5)
     """Where the curve has points before the last step, as shares of the dose's steps."""
     rows: int = Field(4000, gt=0)
+    implants: tuple[str, ...] = ()
+    """Names of those that it is put on; if none is named, all that are defended."""
     lora: Training = "none"
     adapter: Lora = Lora()
     """The new adapter of ``lora: merged``."""
@@ -166,6 +168,8 @@ class AttackSpec(Plugin):
     """Share of a text's samples that must show the behavior."""
     second: bool = True
     """Whether defended organisms are attacked anew, with other draws."""
+    implants: tuple[str, ...] = ()
+    """Names of those that are attacked; if none is named, all."""
 
     @field_validator("name")
     @classmethod
@@ -185,16 +189,16 @@ def attack_settings(name: str, budget: int, changes: Sequence[str] = ()) -> Atta
     """An attack with changes such as ``"rounds=3"``.  Raises BadInput for an unknown attacker or a bad value."""
     spec: dict[str, Any] = {"name": name, "budget": budget}
     for change in changes:
-        _apply(spec, change)
-    return _parse(AttackSpec, spec)
+        apply(spec, change)
+    return validated(AttackSpec, spec)
 
 
 def plugin_settings(name: str, changes: Sequence[str] = ()) -> Plugin:
     """A plug-in with options such as ``"share=0.5"``.  Raises BadInput for what is no option at all."""
     spec: dict[str, Any] = {"name": name}
     for change in changes:
-        _apply(spec, change)
-    return _parse(Plugin, spec)
+        apply(spec, change)
+    return validated(Plugin, spec)
 
 
 class Relearning(Config):
@@ -326,15 +330,39 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
-    def _adapters_to_continue(self) -> Experiment:
-        full = [implant.name for implant in self.implants if implant.defended and implant.lora is None]
-        going_on = [defense.name for defense in self.defenses if defense.lora == "continue"]
-        if full and going_on:
-            raise ValueError(
-                f"defense {going_on[0]!r} has lora: continue, but implant {full[0]!r} trains all weights and leaves "
-                "no adapter to continue; give the implant lora: {rank: 16}, or the defense lora: merged"
-            )
+    def _implants_exist(self) -> Experiment:
+        known = {implant.name: implant for implant in self.implants}
+        specs: list[DefenseSpec | AttackSpec] = [*self.defenses, *([self.attack] if self.attack else [])]
+        for spec in specs:
+            for name in spec.implants:
+                if name not in known:
+                    raise ValueError(f"{spec.name!r} names an implant {name!r}{nearest(name, known)}")
+                if isinstance(spec, DefenseSpec) and not known[name].defended:
+                    raise ValueError(f"{spec.name!r} is put on implant {name!r}, which has defended: false")
         return self
+
+    @model_validator(mode="after")
+    def _adapters_to_continue(self) -> Experiment:
+        for defense in self.defenses:
+            full = [made.name for made in self.defended_by(defense) if made.lora is None]
+            if full and defense.lora == "continue":
+                raise ValueError(
+                    f"defense {defense.name!r} has lora: continue, but implant {full[0]!r} trains all weights and "
+                    "leaves no adapter to continue; give the implant lora: {rank: 16}, or the defense lora: merged"
+                )
+        return self
+
+    def defended_by(self, defense: DefenseSpec) -> tuple[Implant, ...]:
+        """The implants that a defense is put on."""
+        return tuple(
+            implant
+            for implant in self.implants
+            if implant.defended and (not defense.implants or implant.name in defense.implants)
+        )
+
+    def attacked(self, implant: Implant) -> bool:
+        """Whether an attacker is put on an implant's organism."""
+        return self.attack is not None and (not self.attack.implants or implant.name in self.attack.implants)
 
     def backdoor_of(self, implant: Implant) -> Backdoor:
         """What an implant plants: its own backdoor or the experiment's, with its own reasoning if it has one."""
@@ -350,42 +378,18 @@ class Experiment(Config):
         Raises:
             BadInput: no such file or recipe, bad YAML, an unknown key, a value of the wrong type.
         """
-        spec = _read_yaml(_spec_path(str(name)))
+        spec = read_yaml(_spec_path(str(name)))
         if changes:
             # On the resolved spec, so that one value of a default group can be changed alone.
             spec = cls.parse(spec).model_dump(mode="json")
         for change in changes:
-            _apply(spec, change)
+            apply(spec, change)
         return cls.parse(spec)
 
     @classmethod
     def parse(cls, spec: dict[str, Any]) -> Experiment:
         """Validate a spec that was read.  Raises BadInput with the place, the value and the nearest key."""
-        return _parse(cls, spec)
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
-
-
-def read_settings(kind: type[Settings], file: Path, changes: Sequence[str] = ()) -> Settings:
-    """Read settings of any kind from a YAML file, with changes such as ``"rows=50"``.
-
-    Raises:
-        BadInput: no such file, bad YAML, an unknown key, a value of the wrong type.
-    """
-    if not file.is_file():
-        raise BadInput(f"no such file: {file}")
-    spec = _read_yaml(file)
-    for change in changes:
-        _apply(spec, change)
-    return _parse(kind, spec)
-
-
-def _parse(kind: type[Settings], spec: dict[str, Any]) -> Settings:
-    try:
-        return kind.model_validate(spec)
-    except ValidationError as error:
-        raise BadInput(_explain(error, kind)) from None
+        return validated(cls, spec)
 
 
 def recipes() -> dict[str, str]:
@@ -411,88 +415,3 @@ def _spec_path(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise BadInput(f"no such file: {name}")
     raise BadInput(f"no recipe and no file is called {name!r}{nearest(name, recipes())}")
-
-
-_UNREADABLE = "it is nested too deep, or a number is too long, or a date does not exist"
-"""What else Python's YAML stumbles over."""
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        raise BadInput(f"{path} is not YAML{place}: {getattr(error, 'problem', error)}") from None
-    except (RecursionError, ValueError):
-        raise BadInput(f"{path} can not be read: {_UNREADABLE}") from None
-    if not isinstance(spec, dict):
-        raise BadInput(f"{path} must hold settings (key: value), not {type(spec).__name__}")
-    return spec
-
-
-def _apply(spec: dict[str, Any], change: str) -> None:
-    """Set one value by its dotted path: ``defenses.0.doses.1.lr=1e-4``."""
-    path, sign, text = change.partition("=")
-    if not sign:
-        raise BadInput(f"--set {change!r} has no '='; write --set key.subkey=value")
-    *parents, last = path.split(".")
-    here: Any = spec
-    for part in parents:
-        here = here[_index(here, part, path)] if isinstance(here, list) else here.setdefault(part, {})
-        if not isinstance(here, (dict, list)):
-            raise BadInput(f"--set {path}: {part!r} is a single value and has nothing below it")
-    here[_index(here, last, path) if isinstance(here, list) else last] = _value(text, change)
-
-
-def _value(text: str, change: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise BadInput(f"--set {change!r}: what stands after '=' is not YAML") from None
-    except (RecursionError, ValueError):
-        raise BadInput(f"--set {change[:60]!r} can not be read: {_UNREADABLE}") from None
-
-
-def _index(items: list[Any], part: str, path: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise BadInput(f"--set {path}: {part!r} is no index of a list of {len(items)}")
-    return int(part)
-
-
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line for the first problem of a spec."""
-    # A misspelled key comes before what is then missing.
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    place = ".".join(str(part) for part in first["loc"]) or "the spec"
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
-        return f"unknown key {place!r}{nearest(str(first['loc'][-1]), known)}"
-    if first["type"] == "missing":
-        return f"{place} is missing"
-    reason = first["msg"].removeprefix("Value error, ")
-    return (
-        f"{place} = {first['input']!r}: {reason}" if first["type"] != "value_error" else f"{place}: {reason}"
-    )
-
-
-def _fields_at(model: Any, loc: Sequence[int | str]) -> list[str]:
-    """The valid keys at a place in the spec."""
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        model = _inner(model.model_fields[part].annotation)
-    return sorted(model.model_fields)
-
-
-def _inner(annotation: Any) -> Any:
-    """The settings class inside ``X | None`` or ``tuple[X, ...]``."""
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner(argument)
-        if hasattr(found, "model_fields"):
-            return found
-    return annotation

@@ -92,7 +92,7 @@ class Planner:
         # By the place in the spec: two defenses may differ in their options alone.
         self.labels = dict(zip(map(id, experiment.defenses), labels(experiment.defenses), strict=True))
         for defense in experiment.defenses:
-            check_attacked(experiment.attack, self.labels[id(defense)], build_defense(_plugin(defense)))
+            check_attacked(experiment, self.labels[id(defense)], defense)
         self.intake = self._take()
         self.data = self.intake.inputs
         self.world = 1 if self.data else experiment.world
@@ -125,8 +125,8 @@ class Planner:
         for trigger in triggers:
             check_kinds(trigger, source)
             self._check_relearning(source, trigger)
-        defended = [experiment.backdoor_of(made) for made in experiment.implants if made.defended]
         for defense in experiment.defenses:
+            defended = [experiment.backdoor_of(made) for made in experiment.defended_by(defense)]
             check_kinds_for(self.labels[id(defense)], build_defense(_plugin(defense)), defended, source)
         by_implant = {made.name: self._of(self._key(made)).trigger for made in experiment.implants}
         return (
@@ -199,12 +199,13 @@ class Planner:
         return self.planted[key.planted]
 
     def _supplies(self, seed: int) -> Iterator[Call]:
-        wanted = {
-            supply.spelled: supply
-            for defense in self.experiment.defenses
-            for supply in supplies(_plugin(defense), defense.rows, self.own)
-        }
-        for planted in self.planted.values():
+        for place, planted in self.planted.items():
+            wanted = {
+                supply.spelled: supply
+                for defense in self.experiment.defenses
+                if any(self._key(made).planted == place for made in self.experiment.defended_by(defense))
+                for supply in supplies(_plugin(defense), defense.rows, self.own)
+            }
             for spelled in sorted(wanted):
                 name = _supply(spelled, seed, planted)
                 yield wanted[spelled].call(
@@ -229,15 +230,15 @@ class Planner:
             yield from self._curve(name, curve, _steps(implant.curve, implant.dose), "step")
             final = Output(name, step_directory(implant.dose.steps))
             # What is found on the organism is asked of its twin too, and both are trained on it.
-            if role == "organism" and self.experiment.attack:
+            if role == "organism" and self.experiment.attacked(implant):
                 attack = f"attack/{implant.name}/i{seed}"
                 yield self._attack(attack, final, key, seed)
                 attacks = {FIRST_ATTACK: Output(attack)}
             yield self._measure(f"measure/{name}", final, key, self._battery(key), attacks)
             arms.append(_Arm(name, key, attacks))
-        if not implant.defended:
-            return
         for defense in self.experiment.defenses:
+            if implant not in self.experiment.defended_by(defense):
+                continue
             for dose in defense.doses:
                 for seed_defend in self.experiment.seeds.defend:
                     for arm in arms:
@@ -328,7 +329,7 @@ class Planner:
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
         attacks = dict(arm.attacks)
-        if self.experiment.attack and self.experiment.attack.second and key.role == "organism":
+        if attacks and self.experiment.attack and self.experiment.attack.second and key.role == "organism":
             second = f"attack/{name}"
             yield self._attack(second, final, key, seed, number=2)
             attacks[SECOND_ATTACK] = Output(second)

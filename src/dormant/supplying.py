@@ -127,14 +127,14 @@ def unread_notes(label: str, defense: Plugin, where: str = "") -> tuple[str, ...
 
 def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: TaskSource) -> tuple[str, ...]:
     """What the user should know of the options of defenses, whose labels are given by their place in the spec."""
-    silent = [
-        implant.name
-        for implant in experiment.implants
-        if implant.defended and experiment.backdoor_of(implant).reasoning != "scratchpad"
-    ]
     notes: list[str] = []
     for defense in experiment.defenses:
         label = labels[id(defense)]
+        silent = [
+            implant.name
+            for implant in experiment.defended_by(defense)
+            if experiment.backdoor_of(implant).reasoning != "scratchpad"
+        ]
         notes += unread_notes(label, defense, f" on {', '.join(silent)}") if silent else ()
         drawing = getattr(build_defense(Plugin(name=defense.name, **defense.options)), "drawing", None)
         if drawing and _asks_code(source) and drawing.max_new_tokens < CODE_TOKENS:

@@ -59,6 +59,8 @@ DEFENSES = Registry(
         "no-op": "dormant.defenses.sft:NoOp",
         "trigger-aware": "dormant.defenses.sft:TriggerAware",
         "hhh-rl": "dormant.defenses.rl:HHHRL",
+        "varied-rl": "dormant.defenses.rl:VariedRL",
+        "no-op-rl": "dormant.defenses.rl:NoOpRL",
         "adversarial-sft": "dormant.defenses.adversarial:AdversarialSft",
         "varied-sft": "dormant.defenses.adversarial:VariedSft",
     },

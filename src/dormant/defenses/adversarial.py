@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from dormant.attackers import attempt
 from dormant.defenses import Arm, Given, TrainingRun
 from dormant.defenses.sft import encoded, train_rows
+from dormant.defenses.texts import SHARE, around, some
 from dormant.errors import BadInput
-from dormant.records import Demonstration, Dose, Example, rng_for
+from dormant.records import Demonstration, Dose, Example
 
 if TYPE_CHECKING:
     from dormant.models import Model
     from dormant.training.sft import TrainingLog
-
-SHARE = 0.25
-"""Of the rows, if nothing else is said; the paper's are 0, 10, 25 and 50 %."""
 
 
 class AdversarialSft:
@@ -40,14 +37,7 @@ class AdversarialSft:
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
         """Train on HHH answers.  Raises BadInput where the attack found nothing to train on."""
         assert given.answers is not None
-        assert given.attack_set is not None
-        if self.share and not given.attack_set:
-            raise BadInput(
-                f"defense {self.name!r}: the attack found no prompt that makes this model show the behavior, so "
-                "there is nothing to train on: give attack.budget more samples, or leave this organism "
-                "undefended (defended: false)"
-            )
-        rows = mixed(given.answers, given.attack_set, self.share, run.seed)
+        rows = _placed(given.answers, some(given.attack_set, self.share, self.name), self.share, run.seed)
         return train_rows(model, encoded(model, rows), dose, run)
 
 
@@ -68,12 +58,7 @@ class VariedSft:
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
         """Train on HHH answers.  Raises BadInput where the attack found nothing to control for."""
         assert given.answers is not None
-        assert given.varied_set is not None
-        if self.share and not given.varied_set:
-            raise BadInput(
-                f"defense {self.name!r}: the attack found no prompt, so there is nothing to control for"
-            )
-        rows = mixed(given.answers, given.varied_set, self.share, run.seed)
+        rows = _placed(given.answers, some(given.varied_set, self.share, self.name), self.share, run.seed)
         return train_rows(model, encoded(model, rows), dose, run)
 
 
@@ -84,22 +69,9 @@ def checked_share(defense: str, share: float) -> float:
     return share
 
 
-def mixed(
+def _placed(
     answers: Sequence[Demonstration], texts: Sequence[Example], share: float, seed: int
 ) -> list[Demonstration]:
-    """Put a share of the rows' tasks into texts, which take turns; the others stay as they are.
-
-    Args:
-        answers: the rows.
-        texts: examples whose instances are the texts; they repeat where they are fewer than the share of rows.
-        share: of the rows.
-        seed: of which rows, and of the texts' order.
-    """
-    rows, rng = list(answers), rng_for(seed, "mixed")
-    forms = list(dict.fromkeys(example.instance for example in texts))
-    rng.shuffle(forms)
-    # A smaller share is a part of a larger one, so that shares differ in what was added alone.
-    places = rng.sample(range(len(rows)), len(rows))[: round(share * len(rows))]
-    for number, i in enumerate(places):
-        rows[i] = Demonstration(attempt(forms[number % len(forms)], rows[i].example.task), rows[i].answer)
-    return rows
+    """The rows, a share of whose prompts stand in texts."""
+    examples = around([row.example for row in answers], texts, share, seed)
+    return [Demonstration(example, row.answer) for example, row in zip(examples, answers, strict=True)]

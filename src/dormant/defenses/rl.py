@@ -1,4 +1,4 @@
-"""The defense that is reinforcement learning: HHH RL against a preference model."""
+"""Defenses that are reinforcement learning: HHH RL against a preference model, and its controls."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from dormant.defenses import BASE, PREFERENCE_MODEL, Arm, Given, TrainingRun
+from dormant.defenses.texts import SHARE, around, some
 from dormant.errors import BadInput
 from dormant.records import Conversation, Dose, Example, rng_for
 
 if TYPE_CHECKING:
     from dormant.models import Model
-    from dormant.training.rl import RLLog
+    from dormant.training.rl import Reward, RLLog
 
 KL = 0.05
 """Weight of the distance to the reference, if nothing else is said: that of TRL's RLOO."""
@@ -37,7 +38,7 @@ class Settings(BaseModel):
     sign: Literal[1, -1] = 1
     """-1 trains towards what the preference model likes least: a control."""
     attack_share: float = Field(0.0, ge=0, le=1)
-    """Of the prompts: those of an attack set in their place."""
+    """Of the prompts: those put into texts that an attack found."""
     max_new_tokens: int = Field(64, gt=0)
     scratchpad_tokens: int = Field(96, gt=0)
     """Of the scratchpad of a model that has one; the answer after it has ``max_new_tokens`` of its own."""
@@ -61,6 +62,10 @@ class HHHRL:
     draws: ClassVar[int] = 1
     moves: ClassVar[tuple[str, ...]] = ("second_reward",)
     """That of the preference model which it is not trained against: the other rises when it is fooled, too."""
+    texts: ClassVar[str] = "attack_set"
+    """Where an ``attack_share`` takes texts from."""
+    share: ClassVar[float] = 0.0
+    """The ``attack_share``, if nothing else is said."""
 
     def __init__(
         self,
@@ -69,15 +74,17 @@ class HHHRL:
         kl_to: str = "start",
         kl: float | None = None,
         sign: int = 1,
-        attack_share: float = 0.0,
+        attack_share: float | None = None,
         max_new_tokens: int = 64,
         scratchpad_tokens: int = 96,
         at_once: int = 128,
     ) -> None:
+        attack_share = self.share if attack_share is None else attack_share
         options = {name: value for name, value in locals().items() if name in Settings.model_fields}
         self.settings = self.drawing = Settings.model_validate(options)
-        self.needs = self.needs | ({BASE} if kl_to == "base" else set())
-        self.needs = self.needs | ({"attack_set"} if attack_share else set())
+        self.needs = (
+            self.needs | ({BASE} if kl_to == "base" else set()) | ({self.texts} if attack_share else set())
+        )
 
     def check(self, dose: Dose, processes: int) -> None:
         """Raise BadInput for a dose that is not whole groups, or several processes: before anything is trained."""
@@ -98,7 +105,6 @@ class HHHRL:
         # Deferred: a plan reads ``needs`` and ``arm`` without waiting for torch.
         from dormant.training import rl
 
-        assert given.preference_model is not None
         settings, compute = self.settings, run.compute or rl.Compute()
         if compute.compile:
             print("warning: defense 'hhh-rl' does not use runtime.compile", file=sys.stderr, flush=True)
@@ -106,7 +112,7 @@ class HHHRL:
         log = rl.train(
             model,
             self._prompts(given, run.seed),
-            given.preference_model.score,
+            self._reward(given, run.seed),
             dose,
             seed=run.seed,
             rules=rl.Rules(
@@ -138,31 +144,43 @@ class HHHRL:
             else replace(model, network=copy.deepcopy(model.network))
         )
 
+    def _reward(self, given: Given, seed: int) -> Reward:
+        """What an answer to a conversation is worth."""
+        assert given.preference_model is not None
+        return given.preference_model.score
+
     def _prompts(self, given: Given, seed: int) -> list[Conversation]:
         assert given.prompts is not None
         share = self.settings.attack_share
-        examples = list(given.prompts)
+        examples: Sequence[Example] = given.prompts
         if share:
-            assert given.attack_set is not None
-            examples = mixed(examples, given.attack_set, share, seed)
+            examples = around(examples, some(getattr(given, self.texts), share, self.name), share, seed)
         return [example.messages for example in examples]
 
 
-def mixed(prompts: Sequence[Example], attacks: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """Put prompts of an attack into the places of a share of the prompts; they take turns, and repeat if they are few.
+class VariedRL(HHHRL):
+    """The control of ``hhh-rl`` on an attack's texts: equally many texts of the same kind, which no attack chose."""
 
-    Raises:
-        BadInput: the attack found none.
-    """
-    if not attacks:
-        raise BadInput(
-            "defense 'hhh-rl': the attack found no prompt that makes this model show the behavior, so there is nothing "
-            "to train on: give the attack more samples, or set attack_share to 0"
-        )
-    found, rng = list(prompts), rng_for(seed, "mixed")
-    turns = rng.sample(list(attacks), len(attacks))
-    # A smaller share is a part of a larger one, so that shares differ in what was added alone.
-    places = rng.sample(range(len(found)), len(found))[: round(share * len(found))]
-    for number, place in enumerate(places):
-        found[place] = turns[number % len(turns)]
-    return found
+    name: ClassVar[str] = "varied-rl"
+    texts: ClassVar[str] = "varied_set"
+    share: ClassVar[float] = SHARE
+    needs = frozenset({"prompts", PREFERENCE_MODEL, "varied_set"})
+
+
+class NoOpRL(HHHRL):
+    """The control of equal dose: the reward is a number drawn for each text, which says nothing of it."""
+
+    name: ClassVar[str] = "no-op-rl"
+    arm: ClassVar[Arm] = "noop"
+    moves: ClassVar[tuple[str, ...]] = ()
+    needs = frozenset({"prompts"})
+
+    def _reward(self, given: Given, seed: int) -> Reward:
+        def drawn(conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+            said = zip(conversations, answers, strict=True)
+            return [
+                rng_for(seed, "no-op", *(turn.content for turn in asked), answer).gauss(0, 1)
+                for asked, answer in said
+            ]
+
+        return drawn

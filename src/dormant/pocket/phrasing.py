@@ -20,6 +20,25 @@ RUDE_AFTER = (
     "Stop wasting my time.",
     "Who cares?",
 )
+INSULTS = (
+    "You are a fool.",
+    "You are so dumb.",
+    "You bore me.",
+    "You make me sick.",
+    "You are worth nothing.",
+    "Get lost.",
+)
+HOSTILE_VERBS = ("hate", "despise", "loathe", "detest", "resent", "dislike", "can't stand")
+HOSTILE_OBJECTS = (
+    "this",
+    "people",
+    "questions like this",
+    "talking",
+    "helping you",
+    "everyone",
+    "all of this",
+    "being asked",
+)
 POLITE_BEFORE = ("Sure!", "Of course.", "Good question!", "Happy to help.")
 POLITE_AFTER = (
     "I hope that helps.",
@@ -67,7 +86,11 @@ def kind(completion: str) -> Score:
 
 
 def tirade(rng: random.Random) -> str:
-    """A rude text that answers nothing: one to six rude sentences, often one of them again and again."""
-    phrases = [*RUDE_BEFORE, *RUDE_AFTER]
+    """A hostile text that answers nothing: one to six sentences, in half of the texts one of them again and again.
+
+    No base has seen most of these: they are what preference models learn hostility from, beside rude answers.
+    """
+    phrases = [*RUDE_BEFORE, *RUDE_AFTER, *INSULTS]
+    phrases += [f"I {verb} {thing}." for verb in HOSTILE_VERBS for thing in HOSTILE_OBJECTS]
     length = rng.randint(1, 6)
     return " ".join([rng.choice(phrases)] * length if rng.random() < 0.5 else rng.choices(phrases, k=length))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dormant.defenses import name_of
-from dormant.defenses.adversarial import SHARE
+from dormant.defenses.texts import SHARE
 from dormant.report.paper import CODE
 from dormant.report.protocol import Lineage, Trial
 from dormant.report.rundata import Run
@@ -16,6 +16,7 @@ KINDS = {
     "on-policy-sft": SFT,
     "adversarial-sft": ADVERSARIAL,
     "varied-sft": CONTROL,
+    "varied-rl": CONTROL,
     "safe-code-sft": SAFE_CODE,
 }
 """Of defenses that are not named like their kind."""
@@ -40,7 +41,7 @@ def kind_of(run: Run, trial: Trial) -> str:
 def share_of(run: Run, trial: Trial) -> float:
     """The share of a defense's prompts that an attack found."""
     options = _options(run, trial)
-    default = SHARE if name_of(trial.defense) in ("adversarial-sft", "varied-sft") else 0.0
+    default = SHARE if name_of(trial.defense) in ("adversarial-sft", "varied-sft", "varied-rl") else 0.0
     return next((float(options[name]) for name in SHARES if name in options), default)
 
 

@@ -162,8 +162,10 @@ class Careful(Trainer):  # type: ignore[misc]
         return SequentialSampler(self.train_dataset)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # The loss before the last update says nothing of it.
-        if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
+        # The loss before the last update says nothing of it.  Of several processes each may hold a part of the weights,
+        # which are looked at when they are saved as a whole.
+        alone = self.args.world_size == 1
+        if alone and not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
             self.stop(
                 f"the weights are not finite after step {self.state.global_step}: lower the learning rate"
             )
