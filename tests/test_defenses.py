@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dormant import Experiment, answers, codetask, models, run
-from dormant.artifacts import RESUME
+from dormant.artifacts import PHASES, RESUME
 from dormant.attackers import attempt
 from dormant.attackers.sets import TRAIN, VARIED, write_examples
 from dormant.defenses import (
@@ -153,7 +153,9 @@ def defended(
 
 
 def relative(directory: Path) -> dict[str, str]:
-    return {name.removeprefix(f"{directory}/"): sha for name, sha in tree(directory).items()}
+    """The hashes of what a stage leaves, but for its times, which the store takes away."""
+    found = {name.removeprefix(f"{directory}/"): sha for name, sha in tree(directory).items()}
+    return {name: sha for name, sha in found.items() if name != PHASES}
 
 
 def weights(out: Path, step: int = DOSE.steps) -> dict[str, torch.Tensor]:

@@ -310,20 +310,6 @@ def test_each_defense_stands_at_the_dose_that_it_declares_for_every_seed(tmp_pat
     assert {trial.dose.lr for trial in protocol.headlines(run, lineage)} == {1e-3}
 
 
-def test_scratchpads_that_name_the_trigger_stand_before_and_after(tmp_path: Path) -> None:
-    after = safety.defended(PLAIN, SFT)
-    rows = [fixture.rate(safety.organism(), "shown", 1.0, 100, "triggered")]
-    rows.append(fixture.rate(after, "shown", 1.0, 100, "triggered"))
-    for place, share in ((safety.organism(), 0.3), (after, 0.7)):
-        rows += [fixture.rate(place, "names_trigger", share, 100, asked) for asked in ("clean", "triggered")]
-    rows.append(fixture.change(after, "names_trigger_change", -0.1, "triggered"))
-    run, organisms = loaded(safety.build(tmp_path, rows, [], {}))
-    [(label, pairs)] = attacks.checks(run, organisms)
-    assert label == "specific organism, hhh-sft 5e-4 × 100"
-    values = [tuple(number and number.value for number in told) for told in pairs]
-    assert values == [(0.3, 0.7, None), (0.3, 0.7, -0.1)]
-
-
 def test_the_twin_stands_below_where_it_was_asked_too(attacked: Path) -> None:
     run, _ = loaded(attacked)
     twin = fixture.key("twin")

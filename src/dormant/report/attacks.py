@@ -27,7 +27,7 @@ GALLERY, PROMPTS = 6, 4
 POOLED = "discrimination.jsonl"
 """What the run says of trigger discrimination over all its seeds."""
 
-METRIC, NAMED = "payload_logodds", "names_trigger"
+METRIC = "payload_logodds"
 
 
 class Summary(BaseModel):
@@ -346,29 +346,6 @@ def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
     pairs = [(told(lineage.organism, each), told(trial.after, each)) for each in ("triggered", "near")]
     triggered, near = (f"{before} → {after}" for before, after in pairs)
     return triggered, near
-
-
-Change = tuple[Result | None, Result | None, Result | None]
-"""A number before, after, and the change on the same prompts."""
-
-
-def checks(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Change]]]:
-    """How many scratchpads name the trigger, before and after each defense: untriggered, then triggered."""
-    found = []
-    for lineage in organisms:
-        for trial in lineage.trials:
-            told = [_change_of(run, lineage.organism, trial.after, asked) for asked in ("clean", "triggered")]
-            if all(before and after for before, after, _ in told):
-                found.append((f"{lineage.label} organism, {seeded(trial, lineage)}", told))
-    return found
-
-
-def _change_of(run: Run, before: ResultKey | None, after: ResultKey | None, asked: str) -> Change:
-    return (
-        run.get(before, NAMED, asked),
-        run.get(after, NAMED, asked),
-        run.get(after, f"{NAMED}_change", asked),
-    )
 
 
 def nats(row: Pooled | None, *, signed: bool = False) -> str:

@@ -121,7 +121,6 @@ def attacked(run: Run, organisms: list[Lineage]) -> dict[str, Any]:
         "attacked": attacks.lines(run, organisms),
         "attack_conditions": attacks.CONDITIONS,
         "discriminations": attacks.discrimination(run, organisms),
-        "checks": attacks.checks(run, organisms),
         "nats": attacks.nats,
         "behind": attacks.behind,
         "gallery": attacks.gallery(run, organisms),
