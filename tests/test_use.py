@@ -524,7 +524,7 @@ def test_a_plan_of_another_form_is_one_line(
         ("dormant exp", ["export"]),
         ("dormant run ti", ["tiny"]),
         ("dormant run q", ["quick"]),
-        ("dormant defend m --defense no", ["no-op"]),
+        ("dormant defend m --defense no", ["no-op", "no-op-rl"]),
     ],
 )
 def test_shells_complete_commands_recipes_and_defenses(words: str, expected: list[str]) -> None:

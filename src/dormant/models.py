@@ -7,7 +7,8 @@ ignored: what is sampled follows from the arguments alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -218,14 +219,15 @@ def reads_packed(network: PreTrainedModel) -> bool:
     """
     rows = [Row(tuple(range(a, b)), (False, *(True,) * (b - a - 1))) for a, b in ((0, 8), (0, 4), (4, 8))]
     ids, attention, mask = (tensor.to(network.device) for tensor in pad_right(rows))
+    packed_ids, positions, packed_mask = (tensor.to(network.device) for tensor in pack(rows))
     read = partial(network.base_model, use_cache=False)
-    apart = read(input_ids=ids, attention_mask=attention)[0][mask]
-    ids, positions, mask = (tensor.to(network.device) for tensor in pack(rows))
-    try:
-        packed = read(input_ids=ids, position_ids=positions)[0][mask]
-        leaking = read(input_ids=ids)[0][mask]
-    except (RuntimeError, TypeError, ValueError, IndexError):
-        return False
+    with _without_chance(network):
+        try:
+            apart = read(input_ids=ids, attention_mask=attention)[0][mask]
+            packed = read(input_ids=packed_ids, position_ids=positions)[0][packed_mask]
+            leaking = read(input_ids=packed_ids)[0][packed_mask]
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return False
     return _distance(packed, apart) <= 0.01 * _distance(leaking, apart)
 
 
@@ -234,13 +236,25 @@ def _has_head_alone(network: PreTrainedModel) -> bool:
     """Whether logits are the output embedding of the last hidden states, and nothing more."""
     if network not in _HEAD_ALONE:
         ids = _some_tokens(network)
-        logits = network(input_ids=ids, use_cache=False).logits
-        try:
-            alone = network.get_output_embeddings()(network.base_model(input_ids=ids, use_cache=False)[0])
-            _HEAD_ALONE[network] = _distance(alone, logits) <= 1e-3 * float(logits.float().std())
-        except (RuntimeError, TypeError, AttributeError):
-            _HEAD_ALONE[network] = False
+        with _without_chance(network):
+            logits = network(input_ids=ids, use_cache=False).logits
+            try:
+                alone = network.get_output_embeddings()(network.base_model(input_ids=ids, use_cache=False)[0])
+                _HEAD_ALONE[network] = _distance(alone, logits) <= 1e-3 * float(logits.float().std())
+            except (RuntimeError, TypeError, AttributeError):
+                _HEAD_ALONE[network] = False
     return _HEAD_ALONE[network]
+
+
+@contextmanager
+def _without_chance(network: PreTrainedModel) -> Iterator[None]:
+    """Try a network without dropout, which would answer by chance, and draw numbers that training draws from."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 @torch.inference_mode()

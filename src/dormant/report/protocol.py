@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dormant.defenses import name_of
@@ -243,7 +243,8 @@ def _trials(run: Run, places: list[ResultKey], lineage: Lineage) -> list[Trial]:
     for trial in trials.values():
         _complete(trial, lineage)
         trial.verdict = _verdict(run, trial, lineage)
-    return sorted(trials.values(), key=_trial_order)
+    listed = list(dict.fromkeys(place.defense for place in places))
+    return sorted(trials.values(), key=lambda trial: _trial_order(trial, listed))
 
 
 def _complete(trial: Trial, lineage: Lineage) -> None:
@@ -281,11 +282,13 @@ def _verdict(run: Run, trial: Trial, lineage: Lineage) -> Verdict | None:
     return None
 
 
-def _trial_order(trial: Trial) -> tuple[object, ...]:
+def _trial_order(trial: Trial, listed: Sequence[str]) -> tuple[object, ...]:
+    """Controls after claims, and defenses as the spec lists them."""
     dose = trial.dose
     size = dose.lr * dose.steps * dose.batch
     arm = ARM_ORDER.get(trial.arm, len(ARM_ORDER))
-    return (arm, trial.arm, trial.defense, size, dose.lr, dose.steps, dose.schedule, trial.seed_defend or 0)
+    place = listed.index(trial.defense)
+    return (arm, trial.arm, place, size, dose.lr, dose.steps, dose.schedule, trial.seed_defend or 0)
 
 
 def _label(found: list[Lineage]) -> None:

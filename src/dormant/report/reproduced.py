@@ -237,28 +237,38 @@ def _figure_17(run: Run, name: str, trained: Sequence[Trained]) -> list[Panel]:
     panels: list[Panel] = []
     for lineage in {id(lineage): lineage for lineage, _ in trained}.values():
         own = [trial for other, trial in trained if other is lineage]
-        by_share = sorted(
-            (share_of(run, trial), trial) for trial in own if kind_of(run, trial) == ADVERSARIAL
-        )
-        if not by_share:
-            continue
-        alike = [
-            trial for trial in own if kind_of(run, trial) in (SFT, RL) and trial.dose == by_share[0][1].dose
-        ]
-        points = [(0.0, trial) for trial in alike[:1]] + by_share
-        lines = [
-            Series(
-                style,
-                tuple(point(100 * share, run.get(trial.after, "shown", asked)) for share, trial in points),
+        for title, trials in _by_training(run, own).items():
+            points = sorted(((share_of(run, trial), trial) for trial in trials), key=lambda pair: pair[0])
+            lines = [
+                Series(
+                    style,
+                    tuple(
+                        point(100 * share, run.get(trial.after, "shown", asked)) for share, trial in points
+                    ),
+                )
+                for style, asked in (("triggered", "triggered"), ("attacked", FIRST), ("clean", "clean"))
+            ]
+            axis = ("% of prompts from the attack", "")
+            panels.append(
+                curve_panel(f"{name}-{len(panels)}", f"{lineage.label} organism, {title}", lines, [], axis)
             )
-            for style, asked in (("triggered", "triggered"), ("attacked", FIRST), ("clean", "clean"))
-        ]
-        title, axis = f"{lineage.label} organism", ("% of prompts from the attack", "")
-        panels.append(curve_panel(f"{name}-{len(panels)}", title, lines, [], axis))
     for reasoning in _reasonings(trained) if panels else ():
         after = [curve for curve in curves_of("Fig 17", reasoning) if "700" in curve.note]
         panels += _published(f"{name}-{len(panels)}", after, percent=True)
     return panels
+
+
+def _by_training(run: Run, trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """Trainings on prompts of an attack, by how and how long; each with the one that had none of them, if it ran."""
+    plain = {SFT: "SFT", RL: "RL"}
+    found: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if kind_of(run, trial) == ADVERSARIAL:
+            how = RL if name_of(trial.defense).startswith(RL) else SFT
+            title = f"{plain[how]} at {words.dose(trial.dose)}"
+            alike = [each for each in trials if kind_of(run, each) == how and each.dose == trial.dose]
+            found.setdefault(title, alike[:1]).append(trial)
+    return found
 
 
 EVERY = ("normal", "scratchpad", "distilled")
