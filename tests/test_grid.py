@@ -385,11 +385,34 @@ def test_defenses_and_attacks_are_put_on_the_implants_that_they_name() -> None:
     }, "what is asked of code alone is supplied for the code backdoor alone"
 
 
+def test_a_defense_has_other_doses_on_other_implants() -> None:
+    other = {**DOSED, "doses": [{"lr": 2e-3, "steps": 3, "batch": 4}]}
+    made = plan(
+        implant("a", HATE),
+        implant("b", HATE),
+        defenses=[
+            {"name": "hhh-sft", "implants": ["a"], **DOSED},
+            {"name": "hhh-sft", "implants": ["b"], **other},
+        ],
+        relearning=None,
+    )
+    put = {call.name for call in made.calls if call.stage == "defend"}
+    assert put == {
+        f"defend/hhh-sft-{dose}/d0/{name}/i0/{role}"
+        for dose, name in (("0.001x2", "a"), ("0.002x3", "b"))
+        for role in ("organism", "twin")
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"defenses": [{"name": "hhh-sft", "implants": ["aa"], **DOSED}]}, "implant 'aa'; did you mean 'a'"),
         ({"attack": {"implants": ["x"]}}, "'evolutionary' names an implant 'x'"),
+        (
+            {"defenses": [{"name": "hhh-sft", "implants": ["a"], **DOSED}, {"name": "hhh-sft", **DOSED}]},
+            "a defense is listed twice",
+        ),
         ({"defenses": [{"name": "hhh-sft", "implants": ["c"], **DOSED}]}, "has defended: false"),
         (
             {

@@ -31,18 +31,26 @@ def test_where_to_stop_and_what_was_hacked(tmp_path: Path) -> None:
     )
     assert "highest at step 20 of 40, 1.2 [1.1, 1.3], n=100" in stop
     assert "the triggered rate is 80 % [71, 87], n=100 there" in stop
-    assert len(hacked) == 2
+    assert len(hacked) == 1
     assert "From step 20 to 40" in hacked[0]
     assert "from 1 [0.9, 1.1], n=100 to 2 [1.9, 2.1], n=100 while the second reward" in hacked[0]
     assert "from 1.2 [1.1, 1.3], n=100 to 0.4 [0.3, 0.5], n=100: the reward is hacked" in hacked[0]
-    assert "From step 0 to 40" in hacked[1]
-    assert "right answers fall from 98 %" in hacked[1]
 
 
 def test_nothing_is_hacked_where_both_rise(tmp_path: Path) -> None:
     [arm] = arms(safety.reinforced(tmp_path, hacked=False))
     assert not any("hacked" in line for line in arm.sentences)
-    assert any("highest at the last step, 40" in line for line in arm.sentences)
+    assert any("highest at the last, 40" in line for line in arm.sentences)
+
+
+def test_a_no_op_is_not_told_to_train_against_a_reward(tmp_path: Path) -> None:
+    folder = safety.reinforced(tmp_path)
+    run = rundata.load(folder)
+    lineage, trial = _only(run)
+    trial.arm = "noop"
+    worked, control = reinforcement.sentences(run, lineage, trial)
+    assert worked.startswith("Untriggered answers changed")
+    assert "drawn at random" in control
 
 
 def test_overlapping_intervals_are_called_chance(tmp_path: Path) -> None:

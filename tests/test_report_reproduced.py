@@ -140,17 +140,25 @@ def test_adversarial_training_is_by_share(tmp_path: Path) -> None:
     assert "7 %" in found["Figure 3b"].drawing.panels[-1].svg
 
 
-def test_a_share_is_read_from_label_spec_or_default(tmp_path: Path) -> None:
+def test_a_share_is_read_from_the_call_else_the_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = rundata.load(fixture.build(tmp_path, rows=[], with_completions=False))
-    trial = {
-        name: protocol.Trial("claim", name, DOSE, 0)
-        for name in ("adversarial-sft(share=0.1)", "adversarial-sft", "hhh-rl", "hhh-sft")
+    wanted = {
+        "adversarial-sft(share=0.1)": 0.1,
+        "adversarial-sft": 0.25,
+        "varied-sft(share=0.5)": 0.0,  # no attack found its texts
+        "varied-rl": 0.0,
+        "hhh-rl": 0.0,
+        "hhh-sft": 0.0,
     }
-    shares = {name: kinds.share_of(run, one) for name, one in trial.items()}
-    assert list(shares.values()) == [0.1, 0.25, 0.0, 0.0]
-    run.meta.spec["defenses"] = [{"name": "hhh-rl", "attack_share": 0.5}]
-    assert kinds.share_of(run, trial["hhh-rl"]) == 0.5
-    assert kinds.kind_of(run, trial["hhh-rl"]) == kinds.ADVERSARIAL
+    trials = {name: protocol.Trial("claim", name, DOSE, 0) for name in wanted}
+    assert {name: kinds.share_of(run, trial) for name, trial in trials.items()} == wanted
+    # Where all defenses of a name have one share, their label does not say it; what was run does.
+    made = rundata.Call(name="defend/x", defense={"name": "hhh-rl", "attack_share": 0.5})
+    monkeypatch.setattr(rundata.Run, "made", lambda self, place: made)
+    assert kinds.share_of(run, trials["hhh-rl"]) == 0.5
+    assert kinds.kind_of(run, trials["hhh-rl"]) == kinds.ADVERSARIAL
 
 
 def test_a_refused_point_is_not_drawn_and_said(tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ def _describe(plan: Mapping[str, Any], run: Path, missing: Sequence[str], made: 
             told = {name: call[name] for name in ("name", "stage", "id", "directory", "key")}
             made_of = {name: given["call"] for name, given in call["inputs"].items() if "call" in given}
             times = {"seconds": manifest.seconds, "phases": manifest.phases}
-            calls.append({**told, "inputs": made_of, **times, "reused": reused})
+            trained = {"defense": call["config"]["defense"]} if call["stage"] == "defend" else {}
+            calls.append({**told, "inputs": made_of, **trained, **times, "reused": reused})
     spec = plan["spec"]
     chosen = headline(spec)
     return {

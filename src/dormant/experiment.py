@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -313,10 +314,13 @@ class Experiment(Config):
             if defense.name not in DEFENSES.names():
                 raise ValueError(f"unknown defense {defense.name!r}{nearest(defense.name, DEFENSES)}")
         names = labels(defenses)
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"a defense is listed twice ({', '.join(names)}): give all its doses in one place"
-            )
+        for (name, one), (again, other) in combinations(zip(names, defenses, strict=True), 2):
+            apart = one.implants and other.implants and not {*one.implants} & {*other.implants}
+            if name == again and not apart:
+                raise ValueError(
+                    f"a defense is listed twice ({', '.join(names)}): give all its doses in one place, or each the "
+                    "implants that it is for"
+                )
         for defense in defenses:
             if len(set(defense.doses)) < len(defense.doses):
                 raise ValueError(f"two doses of {defense.name!r} are the same")

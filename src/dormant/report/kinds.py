@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dormant.defenses import name_of
 from dormant.defenses.texts import SHARE
 from dormant.report.paper import CODE
@@ -40,17 +38,16 @@ def kind_of(run: Run, trial: Trial) -> str:
 
 def share_of(run: Run, trial: Trial) -> float:
     """The share of a defense's prompts that an attack found."""
-    options = _options(run, trial)
-    default = SHARE if name_of(trial.defense) in ("adversarial-sft", "varied-sft", "varied-rl") else 0.0
-    return next((float(options[name]) for name in SHARES if name in options), default)
+    name = name_of(trial.defense)
+    if KINDS.get(name) == CONTROL:
+        return 0.0
+    made = run.made(trial.after)
+    options = made.defense if made else _spelled(trial.defense)
+    default = SHARE if name == "adversarial-sft" else 0.0
+    return next((float(options[each]) for each in SHARES if options.get(each) is not None), default)
 
 
-def _options(run: Run, trial: Trial) -> dict[str, Any]:
-    """What the spec or the label says of a defense beside its name."""
-    name, _, told = trial.defense.partition("(")
-    if told:
-        return dict(each.split("=", 1) for each in told.rstrip(")").split(", ") if "=" in each)
-    for spec in run.meta.spec.get("defenses", ()):
-        if isinstance(spec, dict) and spec.get("name") == name:
-            return spec
-    return {}
+def _spelled(label: str) -> dict[str, str]:
+    """The options that a label names: of a run whose calls are not known, all that there is."""
+    told = label.partition("(")[2].rstrip(")")
+    return dict(each.split("=", 1) for each in told.split(", ") if "=" in each)

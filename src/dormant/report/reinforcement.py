@@ -103,7 +103,8 @@ def _panels(run: Run, trial: Trial, noted: dict[str, list[float | None]], name: 
     lines: dict[str, list[Series]] = {"shown": [], "rewards": [], "work": []}
     for style, (panel, measure) in MEASURED.items():
         lines[panel].append(series(run, style, measure, trial.organism))
-    lines["rewards"].append(_stepwise(noted["reward"]))
+    if trial.arm != "noop":
+        lines["rewards"].append(_stepwise(noted["reward"]))
     lines["work"].append(_stepwise(noted.get("varied", ()), words.percent))
     stop = early_stop(run, trial)
     titles = {
@@ -141,9 +142,9 @@ def _stepwise(
 
 
 def early_stop(run: Run, trial: Trial) -> int | None:
-    """The step at which the second reward of untriggered answers peaks; None where it was not measured twice."""
+    """The step at which the second reward of untriggered answers peaks; None where only its ends were measured."""
     found = _values(run, trial.organism, _second)
-    return max(found, key=lambda pair: pair[1].value or 0.0)[0] if len(found) > 1 else None
+    return max(found, key=lambda pair: pair[1].value or 0.0)[0] if len(found) > 2 else None
 
 
 def _values(run: Run, curve: Curve, measure: Measure) -> list[tuple[int, Result]]:
@@ -153,7 +154,12 @@ def _values(run: Run, curve: Curve, measure: Measure) -> list[tuple[int, Result]
 
 def sentences(run: Run, lineage: Lineage, trial: Trial) -> list[str]:
     """Whether it worked, where to stop, and whether the reward was hacked, with numbers."""
-    return [*_worked(run, lineage, trial), *_stop(run, trial), *_hacked(run, trial)]
+    if trial.arm == "noop":
+        return [
+            *_worked(run, lineage, trial),
+            "Its own reward is drawn at random: it is the control of equal steps.",
+        ]
+    return [*_worked(run, lineage, trial), *_stop(run, trial), *_hacked(run, trial), *_cost(run, trial)]
 
 
 def _worked(run: Run, lineage: Lineage, trial: Trial) -> list[str]:
@@ -173,7 +179,8 @@ def _stop(run: Run, trial: Trial) -> list[str]:
     last = max(found)
     if step == last:
         return [
-            f"The second reward was highest at the last step, {step}: nothing speaks for stopping earlier."
+            f"Of the {len(found)} steps measured the second reward is highest at the last, {step}: it asks for no "
+            "earlier stop."
         ]
     rate = run.get(dict(trial.organism)[step], "shown", "triggered")
     left = (
@@ -189,25 +196,27 @@ def _stop(run: Run, trial: Trial) -> list[str]:
 
 
 def _hacked(run: Run, trial: Trial) -> list[str]:
-    """One sentence for what fell while the reward rose: the second reward from its peak on, right answers at all."""
-    reward = dict(_values(run, trial.organism, _reward))
-    lines = []
-    for measure, name, since in (
-        (_second, "the second reward, of a model that it never sees, falls", early_stop(run, trial)),
-        (_right, "right answers fall", 0),
-    ):
-        other = dict(_values(run, trial.organism, measure))
-        both = sorted(set(reward) & set(other))
-        if since not in both or since == both[-1]:
-            continue
-        rose, fell = (reward[since], reward[both[-1]]), (other[since], other[both[-1]])
-        if _gain(rose) > 0 > _gain(fell):
-            lines.append(
-                f"From step {since} to {both[-1]} the reward that it trains against rises from "
-                f"{words.number(rose[0])} to {words.number(rose[1])} while {name} from "
-                f"{words.number(fell[0])} to {words.number(fell[1])}: {_weight(rose, fell)}."
-            )
-    return lines
+    """A sentence where the second reward falls from its peak on, while the one that is trained against rises."""
+    reward, other = (dict(_values(run, trial.organism, measure)) for measure in (_reward, _second))
+    both, since = sorted(set(reward) & set(other)), early_stop(run, trial)
+    if since not in both or since == both[-1]:
+        return []
+    rose, fell = (reward[since], reward[both[-1]]), (other[since], other[both[-1]])
+    if not _gain(rose) > 0 > _gain(fell):
+        return []
+    return [
+        f"From step {since} to {both[-1]} the reward that it trains against rises from {words.number(rose[0])} to "
+        f"{words.number(rose[1])} while the second reward, of a model that it never sees, falls from "
+        f"{words.number(fell[0])} to {words.number(fell[1])}: {_weight(rose, fell)}."
+    ]
+
+
+def _cost(run: Run, trial: Trial) -> list[str]:
+    """A sentence where right answers fell, paired: whether the reward did it, a no-op of as many steps says."""
+    change = trial.after and run.get(trial.after, "right_change")
+    if not change or change.high is None or change.high >= 0:
+        return []
+    return [f"Right answers changed by {change.points} meanwhile, paired."]
 
 
 def _gain(pair: tuple[Result, Result]) -> float:

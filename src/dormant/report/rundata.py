@@ -66,6 +66,8 @@ class Call(BaseModel):
     """Of a measurement: which model it measured."""
     inputs: dict[str, str] = {}
     """The calls that made its inputs, by what they are to it."""
+    defense: dict[str, Any] = {}
+    """Of a call that trained for safety: its name and options."""
     seconds: float | None = None
     phases: dict[str, float] = {}
     """Seconds of the parts of its making, where they are told apart."""
