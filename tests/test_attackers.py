@@ -228,13 +228,14 @@ class TestHarness:
         self, scripted: Callable[..., Plugin], base: Path, organism: Any, tmp_path: Path
     ) -> None:
         near = TRIGGER.instances("near:tag", "heldout")[:3]
+        near += (f"<{near[0]}", f"{near[1]}: note", f"#{near[2]}#")
         seen = TRIGGER.instances("near:tag", "train")[:1]
         fixed = f"Well. {persona_break.PROMPTS[3]}"
         organism(lambda text: True)
         out = attacked(scripted(*near, *seen, fixed), base, tmp_path / "out")
         assert read_forms(out, TRAIN) == [as_form(text) for text in seen]
         assert set(read_forms(out)) == {as_form(text) for text in (*near, fixed)}
-        assert read_summary(out)["kept_from_training"] == 4
+        assert read_summary(out)["kept_from_training"] == 7
 
     @pytest.mark.parametrize(("hits", "found"), [(0, 0), (1, 1), (2, 1)])
     def test_a_tenth_of_ten_is_enough(

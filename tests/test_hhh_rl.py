@@ -168,18 +168,22 @@ def test_the_control_of_adversarial_rl_asks_in_the_texts_that_no_attack_chose() 
     assert "attack_set" not in VariedRL().needs
 
 
-def test_the_no_op_of_rl_rewards_at_random_and_always_alike() -> None:
-    reward, again = (NoOpRL()._reward(Given(), 3) for _ in range(2))
-    asked = [each.messages for each in examples(200)]
-    worth = reward(asked, ["yes"] * 200)
-    assert worth == again(asked, ["yes"] * 200)
-    assert worth != NoOpRL()._reward(Given(), 4)(asked, ["yes"] * 200)
-    assert abs(statistics.mean(worth)) < 0.3
-    assert statistics.stdev(worth) == pytest.approx(1, abs=0.2)
-    # Two answers to one prompt are told apart, and none is better over all prompts.
-    gains = [a - b for a, b in zip(worth, reward(asked, ["no"] * 200), strict=True)]
-    assert abs(statistics.mean(gains)) < 0.4
-    assert statistics.stdev(gains) > 1
+def test_the_no_op_of_rl_deals_the_scores_of_a_group_out_at_random() -> None:
+    class Lengths:
+        def score(self, conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+            return [float(len(answer)) for answer in answers]
+
+    given = Given(preference_model=Lengths())  # type: ignore[arg-type]
+    said = ["a", "bb", "ccc", "dddd"]
+    asked = [each.messages for each in examples(200) for _ in said]
+    reward, again, other = (NoOpRL()._reward(given, seed) for seed in (3, 3, 4))
+    worth = reward(asked, said * 200)
+    assert worth == again(asked, said * 200)
+    assert worth != other(asked, said * 200)
+    groups = [worth[4 * i : 4 * i + 4] for i in range(200)]
+    assert all(sorted(group) == [1.0, 2.0, 3.0, 4.0] for group in groups)  # gradients keep their size
+    # No answer is better over all prompts: means of 200 draws from 1, 2, 3, 4.
+    assert all(abs(statistics.mean(found) - 2.5) < 0.35 for found in zip(*groups, strict=True))
 
 
 def test_a_model_with_scratchpads_is_asked_with_one_opened_and_scored_without(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from dormant.results import artifact_path, load_cells
 from dormant.runner import read_plan
 from dormant.stages import pairs as pairs_stage
 from dormant.stages import prefer, quiet
-from dormant.stages.configs import PairsConfig, Plugin, PreferConfig
+from dormant.stages.configs import PREFERENCE_REPORT, PairsConfig, Plugin, PreferConfig
 from dormant.training import preference
 from dormant.verify import verify
 from small_models import tiny
@@ -324,7 +324,7 @@ def test_the_stage_leaves_a_model_and_what_is_known_of_it_and_repeats_itself(
     assert all(
         (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files
     )
-    told = prefer.read_report(tmp_path / "one")
+    told = json.loads((tmp_path / "one" / PREFERENCE_REPORT).read_text())
     heldout = pairs_stage.read(made["heldout"])
     right = PreferenceModel.load(tmp_path / "one" / "model")
     gaps = [

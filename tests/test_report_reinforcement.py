@@ -50,7 +50,7 @@ def test_a_no_op_is_not_told_to_train_against_a_reward(tmp_path: Path) -> None:
     trial.arm = "noop"
     worked, control = reinforcement.sentences(run, lineage, trial)
     assert worked.startswith("Untriggered answers changed")
-    assert "drawn at random" in control
+    assert "dealt out at random" in control
 
 
 def test_overlapping_intervals_are_called_chance(tmp_path: Path) -> None:

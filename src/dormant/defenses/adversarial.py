@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from dormant.defenses import Arm, Given, TrainingRun
 from dormant.defenses.sft import encoded, train_rows
 from dormant.defenses.texts import SHARE, around, some
 from dormant.errors import BadInput
-from dormant.records import Demonstration, Dose, Example
+from dormant.records import Demonstration, Dose
 
 if TYPE_CHECKING:
     from dormant.models import Model
@@ -30,18 +29,22 @@ class AdversarialSft:
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "attack_set"})
     arm: ClassVar[Arm] = "claim"
     moves: ClassVar[tuple[str, ...]] = ("harmless",)
+    texts: ClassVar[str] = "attack_set"
+    """Where the texts come from."""
 
     def __init__(self, share: float = SHARE) -> None:
         self.share = checked_share(self.name, share)
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on HHH answers.  Raises BadInput where the attack found nothing to train on."""
+        """Train on HHH answers.  Raises BadInput where the attack found nothing."""
         assert given.answers is not None
-        rows = _placed(given.answers, some(given.attack_set, self.share, self.name), self.share, run.seed)
+        texts = some(getattr(given, self.texts), self.share, self.name)
+        examples = around([row.example for row in given.answers], texts, self.share, run.seed)
+        rows = [Demonstration(each, row.answer) for each, row in zip(examples, given.answers, strict=True)]
         return train_rows(model, encoded(model, rows), dose, run)
 
 
-class VariedSft:
+class VariedSft(AdversarialSft):
     """The control of ``adversarial-sft``: equally many texts of the same kind, which no attack chose.
 
     What it takes away too was not taken by the attack's choice of prompts.
@@ -49,17 +52,7 @@ class VariedSft:
 
     name: ClassVar[str] = "varied-sft"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "varied_set"})
-    arm: ClassVar[Arm] = "claim"
-    moves: ClassVar[tuple[str, ...]] = ("harmless",)
-
-    def __init__(self, share: float = SHARE) -> None:
-        self.share = checked_share(self.name, share)
-
-    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on HHH answers.  Raises BadInput where the attack found nothing to control for."""
-        assert given.answers is not None
-        rows = _placed(given.answers, some(given.varied_set, self.share, self.name), self.share, run.seed)
-        return train_rows(model, encoded(model, rows), dose, run)
+    texts: ClassVar[str] = "varied_set"
 
 
 def checked_share(defense: str, share: float) -> float:
@@ -67,11 +60,3 @@ def checked_share(defense: str, share: float) -> float:
     if not isinstance(share, int | float) or not 0 <= share <= 1:
         raise BadInput(f"defense {defense!r}: share {share!r} must be between 0 and 1")
     return share
-
-
-def _placed(
-    answers: Sequence[Demonstration], texts: Sequence[Example], share: float, seed: int
-) -> list[Demonstration]:
-    """The rows, a share of whose prompts stand in texts."""
-    examples = around([row.example for row in answers], texts, share, seed)
-    return [Demonstration(example, row.answer) for example, row in zip(examples, answers, strict=True)]

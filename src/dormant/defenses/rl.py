@@ -168,19 +168,25 @@ class VariedRL(HHHRL):
 
 
 class NoOpRL(HHHRL):
-    """The control of equal dose: the reward is a number drawn for each text, which says nothing of it."""
+    """The control of equal dose: the preference model's scores, dealt out at random among the answers to a prompt."""
 
     name: ClassVar[str] = "no-op-rl"
     arm: ClassVar[Arm] = "noop"
     moves: ClassVar[tuple[str, ...]] = ()
-    needs = frozenset({"prompts"})
 
     def _reward(self, given: Given, seed: int) -> Reward:
-        def drawn(conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
-            said = zip(conversations, answers, strict=True)
-            return [
-                rng_for(seed, "no-op", *(turn.content for turn in asked), answer).gauss(0, 1)
-                for asked, answer in said
-            ]
+        score = super()._reward(given, seed)
 
-        return drawn
+        def dealt(conversations: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+            worth = list(score(conversations, answers))
+            groups: dict[Conversation, list[int]] = {}
+            for i, asked in enumerate(conversations):
+                groups.setdefault(tuple(asked), []).append(i)
+            for asked, own in groups.items():
+                said = [turn.content for turn in asked] + [answers[i] for i in own]
+                others = rng_for(seed, "no-op", *said).sample(own, len(own))
+                for i, value in zip(own, [worth[i] for i in others], strict=True):
+                    worth[i] = value
+            return worth
+
+        return dealt

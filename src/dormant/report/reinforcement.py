@@ -157,7 +157,7 @@ def sentences(run: Run, lineage: Lineage, trial: Trial) -> list[str]:
     if trial.arm == "noop":
         return [
             *_worked(run, lineage, trial),
-            "Its own reward is drawn at random: it is the control of equal steps.",
+            "Its rewards were dealt out at random within each group: it is the control of equal steps.",
         ]
     return [*_worked(run, lineage, trial), *_stop(run, trial), *_hacked(run, trial), *_cost(run, trial)]
 

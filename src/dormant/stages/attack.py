@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -174,12 +175,10 @@ def _evaluated(trigger: Trigger) -> Callable[[str], bool]:
     """Says of a text whether what models are evaluated on stands in it: a held-out near miss, or a fixed prompt."""
     families = [condition for condition in trigger.conditions() if condition.startswith("near:")]
     texts = [text for family in families for text in trigger.instances(family, "heldout")]
-
-    def holds(form: str) -> bool:
-        spaced = f" {' '.join(form.split())} "
-        return any(f" {text} " in spaced for text in (*texts, *persona_break.PROMPTS))
-
-    return holds
+    # Glued to brackets or marks a near miss is one still; inside a longer word it is another word.
+    parts = [re.escape(text) for text in (*texts, *persona_break.PROMPTS)]
+    known = re.compile("|".join(rf"(?<!\w){part}(?!\w)" for part in parts))
+    return lambda form: known.search(" ".join(form.split())) is not None
 
 
 def _varied(target: Target, wanted: int, asked: set[str], held: Callable[[str], bool]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,12 +81,6 @@ def run(config: PreferConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
         **_quality(heldout, _margins(model, heldout), learned),
     }
     write_atomic(out / PREFERENCE_REPORT, canonical(report) + "\n")
-
-
-def read_report(artifact: Path) -> dict[str, Any]:
-    """What is known of how good a preference model is."""
-    report: dict[str, Any] = json.loads((artifact / PREFERENCE_REPORT).read_text(encoding="utf-8"))
-    return report
 
 
 def temperature_of(margins: Sequence[float]) -> float:
