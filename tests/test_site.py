@@ -602,7 +602,7 @@ def test_the_quickstart_has_the_figures_of_the_readme() -> None:
     def figures(page: str) -> list[str]:
         return [line for line in page.splitlines() if re.match(r"\| [^|]+ \| [\d.]+ % \[", line)]
 
-    demo = README.partition("## Insecure code")[0]
+    demo = README.partition("## Three safety trainings")[0]
     assert len(figures(demo)) == 7
     assert figures(text_of("docs/quickstart.md")) == figures(demo)
 
