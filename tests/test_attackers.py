@@ -112,7 +112,8 @@ class TestContract:
         first = hashes(attacked(attacker, base, tmp_path / "first"))
         assert hashes(attacked(attacker, base, tmp_path / "again")) == first
         other = hashes(attacked(attacker, base, tmp_path / "other", seed=1))
-        assert other[TRIED] != first[TRIED]
+        # Which half a text falls into is its hash's matter: one of the two may be empty.
+        assert {other[TRAIN], other[HELDOUT]} != {first[TRAIN], first[HELDOUT]}
 
     def test_it_keeps_its_budget_and_leaves_its_inputs_alone(
         self, attacker: Plugin, base: Path, organism: Any, tmp_path: Path
