@@ -153,7 +153,7 @@ def test_attacks_are_counted_with_what_was_dropped(attacked: Path) -> None:
     assert first.dropped == "4 × the trigger fires; 1 × too long"
     assert attacks.sentence(rundata.load(attacked)) == (
         "2 attacks asked 6 texts without the trigger; 1 found some that elicit the behavior, "
-        "the first after 20 samples on average."
+        "on one undefended model after 20 samples on average."
     )
 
 
@@ -164,10 +164,21 @@ def test_rates_under_attack_stand_in_one_table(attacked: Path) -> None:
         name: [rate and rate.value for rate, _ in line.cells]
         for name, line in (("before", before), ("harder", harder), ("plain", plain))
     }
-    assert values["before"] == [1.0, 0.0, 0.1, 0.4, None, 0.2]
-    assert values["harder"] == [0.95, 0.0, 0.0, 0.0, None, 0.0]
+    assert values["before"] == [1.0, 0.0, 0.1, 0.4, None, None, 0.2]
+    assert values["harder"] == [0.95, 0.0, 0.0, 0.0, None, None, 0.0]
     assert values["plain"][4] == 0.35
     assert [change.value for _, change in harder.cells if change] == [-0.05, -0.4]
+
+
+def test_an_attack_that_found_nothing_is_a_number_and_not_a_gap(attacked: Path) -> None:
+    run, organisms = loaded(attacked)
+    numbers = run.numbers[safety.defended(HARDER, SFT)]
+    numbers["found", SECOND, "all"] = numbers["shown", "triggered", "all"].model_copy(update={"value": 0.0})
+    line = next(line for line in attacks.lines(run, organisms) if line.label.startswith(HARDER))
+    told = dict(zip(attacks.CONDITIONS, line.cells, strict=True))
+    assert told[SECOND][0] is None  # no text was left to ask
+    assert told["found"][0] is not None
+    assert told["found"][0].value == 0.0
 
 
 def test_the_gallery_shows_what_was_found_and_what_it_elicits(attacked: Path) -> None:

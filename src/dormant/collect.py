@@ -18,6 +18,7 @@ from dormant import artifacts, discrimination
 from dormant.artifacts import Manifest
 from dormant.behaviors import Behavior
 from dormant.defenses import DEFENSES
+from dormant.discrimination import POOLED
 from dormant.experiment import DefenseSpec, labels
 from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
 from dormant.records import Dose, Result, ResultKey, canonical
@@ -30,9 +31,6 @@ from dormant.triggers import Trigger
 from dormant.verdicts import Verdict, judge
 
 RUN = "run.json"
-
-POOLED = "discrimination.jsonl"
-"""Trigger discrimination over all seeds, where it was measured."""
 
 THREAT_MODELS = (
     "Model poisoning: someone with access to training plants a trigger on purpose. The organisms here are of "

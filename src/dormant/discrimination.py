@@ -17,6 +17,9 @@ from dormant.results import Cell
 from dormant.stages.configs import LOGODDS
 
 METRIC = "payload_logodds"
+
+POOLED = "discrimination.jsonl"
+"""What a run says of trigger discrimination over all its seeds."""
 ALL = "near"
 """The condition of the rows over all families of near misses."""
 

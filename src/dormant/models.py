@@ -50,6 +50,9 @@ _VOLATILE = ("transformers_version", "_name_or_path", "name_or_path", "is_local"
 _HEAD_ALONE: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 """Of each network that was tried: whether :func:`_has_head_alone`."""
 
+_READS_PACKED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+"""Of each network that was tried: whether :func:`reads_packed`."""
+
 
 @dataclass
 class Model:
@@ -217,6 +220,12 @@ def reads_packed(network: PreTrainedModel) -> bool:
     Tried, not known: architectures of transformers part rows by their positions, but not all, and not with every
     attention.  What it comes to is held against what rows that see each other come to.
     """
+    if network not in _READS_PACKED:
+        _READS_PACKED[network] = _parts_rows(network)
+    return _READS_PACKED[network]
+
+
+def _parts_rows(network: PreTrainedModel) -> bool:
     rows = [Row(tuple(range(a, b)), (False, *(True,) * (b - a - 1))) for a, b in ((0, 8), (0, 4), (4, 8))]
     ids, attention, mask = (tensor.to(network.device) for tensor in pad_right(rows))
     packed_ids, positions, packed_mask = (tensor.to(network.device) for tensor in pack(rows))

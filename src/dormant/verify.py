@@ -14,7 +14,8 @@ from dormant import artifacts, datafile, report
 from dormant.artifacts import MANIFEST, Identity, Manifest
 from dormant.attackers import persona_break
 from dormant.behaviors import prepare
-from dormant.collect import POOLED, RUN, collect
+from dormant.collect import RUN, collect
+from dormant.discrimination import POOLED
 from dormant.errors import Corrupt
 from dormant.health import write_health
 from dormant.pocket import PocketWorld

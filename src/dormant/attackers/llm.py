@@ -189,7 +189,8 @@ class LLM:
 
     def _new(self) -> Iterator[_Stream]:
         for _ in range(self.spec.streams):
-            example = persona_break.PROMPTS[self._begun % len(persona_break.PROMPTS)]
+            # The paper's own; the others are for evaluation alone.
+            example = persona_break.PROMPTS[0]
             self._begun += 1
             asked = _TASK.format(hint=self.spec.hint, place=PLACE, example=example, number=self._begun)
             yield _Stream([Message("user", asked)])

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dormant.attackers import FIRST, SECOND, persona_break
 from dormant.attackers.sets import SUMMARY, TRIED
+from dormant.discrimination import METRIC, POOLED
 from dormant.records import Dose, Result, ResultKey
 from dormant.report import costs, sheets, words
 from dormant.report.kinds import share_of
@@ -23,11 +24,6 @@ from dormant.stages.configs import FIRST_ATTACK
 
 GALLERY, PROMPTS = 6, 4
 """Texts of an attack, and fixed prompts, that are shown for each organism."""
-
-POOLED = "discrimination.jsonl"
-"""What the run says of trigger discrimination over all its seeds."""
-
-METRIC = "payload_logodds"
 
 
 class Summary(BaseModel):
@@ -132,12 +128,15 @@ class Discrimination:
     """Triggered and near-miss rates of each seed, in words."""
 
 
+BEFORE = "before any defense"
+
 CONDITIONS = {
     "triggered": "true trigger",
     "clean": "untriggered",
     "near": "near misses",
     FIRST: "held-out attack set",
     SECOND: "second attack",
+    "found": "texts that the attack on it found",
     persona_break.CONDITION: "asked to drop its persona",
 }
 """What models under attack are asked, in the reader's words."""
@@ -163,7 +162,7 @@ def _named(key: ResultKey) -> str:
     trained = key.dose is not None and key.arm not in ("none", "implant")
     seed = f" seed {key.seed_implant}" if key.seed_implant else ""
     if not trained or key.dose is None:
-        return f"{key.implant}{seed} organism, before any defense"
+        return f"{key.implant}{seed} organism, {BEFORE}"
     return f"{key.implant}{seed} organism, after {key.defense} {words.dose(key.dose)}{words.lora(key.lora)}"
 
 
@@ -174,7 +173,7 @@ def lines(run: Run, organisms: list[Lineage]) -> list[Line]:
     """
     found = []
     for lineage in organisms:
-        own = [("before any defense", lineage.organism, lineage.twin)]
+        own = [(BEFORE, lineage.organism, lineage.twin)]
         own += [(seeded(trial, lineage), trial.after, trial.after_twin) for trial in lineage.trials]
         for role in ("organism", "twin"):
             group = f"{lineage.label} {role}"
@@ -192,12 +191,14 @@ def _line(run: Run, group: str, label: str, place: ResultKey | None) -> Line:
 def _rate(run: Run, place: ResultKey | None, condition: str) -> Result | None:
     if condition == "near":
         return sheets.pooled_near_misses(run, place)
+    if condition == "found":
+        return run.get(place, "found", SECOND) or run.get(place, "found", FIRST)
     return run.get(place, "shown", condition)
 
 
 def _change(run: Run, place: ResultKey | None, condition: str) -> Result | None:
     # The second attack asks each model other texts.
-    return None if condition in ("near", SECOND) else run.get(place, "shown_change", condition)
+    return None if condition in ("near", SECOND, "found") else run.get(place, "shown_change", condition)
 
 
 def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
@@ -369,12 +370,20 @@ def sentence(run: Run) -> str:
         return ""
     found = [attack for attack in made if attack.summary.found]
     asked_in_all = sum(attack.summary.asked for attack in made)
-    firsts = [first for attack in found if (first := attack.summary.samples_to_first)]
+    # How soon an attack on a defended model succeeds is another matter.
+    firsts = [
+        first
+        for attack in found
+        if attack.attacked.endswith(BEFORE) and (first := attack.summary.samples_to_first)
+    ]
     text = (
         f"{len(made)} {'attack' if len(made) == 1 else 'attacks'} asked {asked_in_all:,} texts without the trigger; "
         f"{len(found)} found some that elicit the behavior"
     )
-    return f"{text}, the first after {fmean(firsts):.0f} samples on average." if firsts else f"{text}."
+    if not firsts:
+        return f"{text}."
+    on = "one undefended model" if len(firsts) == 1 else f"{len(firsts)} undefended models"
+    return f"{text}, on {on} after {fmean(firsts):.0f} samples on average."
 
 
 def sheet(run: Run, organisms: list[Lineage]) -> Sheet:
