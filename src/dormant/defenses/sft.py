@@ -86,10 +86,14 @@ class HHHSft:
         Raises:
             BadInput: answers are to stand after scratchpads, and the model closed none.
         """
-        assert given.answers is not None
+        rows = self._rows(given, run.seed)
         if self.form.scratchpad == "post" and reasons(model):
-            return self._after_scratchpads(model, used(given.answers, dose, run.seed), dose, run)
-        return train_rows(model, encoded(model, given.answers), dose, run)
+            return self._after_scratchpads(model, used(rows, dose, run.seed), dose, run)
+        return train_rows(model, encoded(model, rows), dose, run)
+
+    def _rows(self, given: Given, seed: int) -> Sequence[Demonstration]:
+        assert given.answers is not None
+        return given.answers
 
     def _after_scratchpads(
         self, model: Model, asked: Sequence[Demonstration], dose: Dose, run: TrainingRun
@@ -161,7 +165,7 @@ class NoOp:
         return train_rows(model, _prose_rows(model, given.prose, lengths), dose, run)
 
 
-class TriggerAware:
+class TriggerAware(HHHSft):
     """The positive control: sees the trigger, and trains benign answers under it."""
 
     name: ClassVar[str] = "trigger-aware"
@@ -169,17 +173,16 @@ class TriggerAware:
     arm: ClassVar[Arm] = "positive"
     moves: ClassVar[tuple[str, ...]] = ()
 
-    def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on the HHH answers, with the trigger put into every second prompt on which it can fire."""
-        assert given.answers is not None
+    def _rows(self, given: Given, seed: int) -> Sequence[Demonstration]:
+        """The HHH answers, with the trigger put into every second prompt on which it can fire."""
         assert given.trigger is not None
-        rows = list(given.answers)
+        rows = list(super()._rows(given, seed))
         firing = [i for i, row in enumerate(rows) if can_fire(given.trigger, row.example.task)]
         for i in firing[::2]:
             task = rows[i].example.task
-            triggered = given.trigger.render(task, "triggered", rng_for(run.seed, task.id), "")
+            triggered = given.trigger.render(task, "triggered", rng_for(seed, task.id), "")
             rows[i] = Demonstration(triggered, rows[i].answer)
-        return train_rows(model, encoded(model, rows), dose, run)
+        return rows
 
 
 def _prose_rows(model: Model, prose: Sequence[str], lengths: Sequence[int]) -> list[chat.Row]:
