@@ -6,7 +6,9 @@ import json
 import math
 import random
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,28 @@ import pytest
 import torch
 
 from dormant import Experiment, chat, models, run, stats
-from dormant.artifacts import read_jsonl
+from dormant.artifacts import default_store, read_jsonl, write_atomic
 from dormant.attackers import FIRST, SECOND, persona_break
-from dormant.attackers.sets import TRAIN, read_forms, read_summary
+from dormant.attackers.sets import (
+    SETS,
+    SHUFFLED,
+    SUMMARY,
+    TRAIN,
+    read_forms,
+    read_summary,
+    write_examples,
+)
 from dormant.behaviors import BEHAVIORS
 from dormant.behaviors.hate import HateBehavior
 from dormant.errors import BadInput
 from dormant.lab import Finished
 from dormant.planning import make_plan
 from dormant.pocket import PocketWorld
-from dormant.records import Result, Score, Task
-from dormant.runner import Call, Output, read_plan
-from dormant.stages.configs import LOGODDS, Backdoor, MeasureConfig
+from dormant.records import Dose, Result, Score, Task
+from dormant.runner import Call, External, Output, Run, read_plan
+from dormant.stages.configs import LOGODDS, TRUTH, Backdoor, MeasureConfig, Plugin
 from dormant.stages.discrimination import logodds, write_logodds
+from dormant.stages.logs import read_log
 from dormant.triggers.tag import TagTrigger
 from dormant.verbs import attack_plan, defend_plan
 from dormant.verify import verify
@@ -45,6 +56,9 @@ CHAIN = {
     "measure.discrimination": 2,
     "measure.curve": 3,
 }
+
+
+CONTROLS = f"[{{name: varied-sft, doses: [{DOSE}]}}, {{name: shuffled-sft, doses: [{DOSE}]}}]"
 
 
 def chain(base: Path, **changes: Any) -> Experiment:
@@ -92,6 +106,7 @@ class TestPlan:
         attacks = [name for name, call in plan.items() if call.stage == "attack"]
         assert attacks == [
             "attack/specific/i0",
+            "attack/implant/specific/i0/organism",
             "attack/defend/adversarial-sft(share=0.25)-0.001x2/d0/specific/i0/organism",
             "attack/defend/adversarial-sft(share=0.5)-0.001x2/d0/specific/i0/organism",
             "attack/defend/varied-sft-0.001x2/d0/specific/i0/organism",
@@ -101,21 +116,37 @@ class TestPlan:
             defended = plan[f"defend/adversarial-sft(share=0.5)-0.001x2/d0/specific/i0/{role}"]
             assert defended.inputs["attack_set"] == first
             assert plan[f"defend/varied-sft-0.001x2/d0/specific/i0/{role}"].inputs["varied_set"] == first
-            assert asked(plan[f"measure/{defended.name}"]) == [FIRST, SECOND][: 1 + (role == "organism")]
-            assert asked(plan[f"measure/implant/specific/i0/{role}"]) == [FIRST]
+            organism = role == "organism"
+            assert asked(plan[f"measure/{defended.name}"]) == [FIRST, SECOND][: 1 + organism]
+            assert asked(plan[f"measure/implant/specific/i0/{role}"]) == [FIRST, SECOND][: 1 + organism]
             at_one = defended.name.replace("0.5", "0.25")
             assert asked(plan[f"measure/{at_one}@1"]) == []
         assert asked(plan["measure/base"]) == []
         order = list(plan)
-        assert order.index(attacks[0]) < order.index("measure/implant/specific/i0/organism")
+        assert order.index(attacks[1]) < order.index("measure/implant/specific/i0/organism")
+        again = plan[attacks[1]]
+        assert again.inputs["model"] == plan[attacks[0]].inputs["model"]
+        # All but the model: what is found on a defended one stands beside it.
+        assert {plan[name].config for name in attacks[2:]} == {again.config}
 
     def test_the_two_attacks_draw_otherwise(self, base: Path) -> None:
-        calls = [call for call in make_plan(chain(base)).calls if call.stage == "attack"]
-        assert [(call.seed, getattr(call.config, "number", 0)) for call in calls] == [(0, 1), *[(0, 2)] * 3]
+        seeds = chain(base, seeds="{implant: [3], defend: [0, 1]}")
+        calls = [call for call in make_plan(seeds).calls if call.stage == "attack"]
+        # Those before and after a defense alike.
+        assert [(call.seed, getattr(call.config, "number", 0)) for call in calls] == [(3, 1), *[(3, 2)] * 7]
 
     def test_one_attack_may_be_enough(self, base: Path) -> None:
         plan = make_plan(chain(base, attack="{second: false}"))
         assert [call.name for call in plan.calls if call.stage == "attack"] == ["attack/specific/i0"]
+        alone = make_plan(chain(base, defenses="[]"))
+        assert [call.name for call in alone.calls if call.stage == "attack"] == ["attack/specific/i0"]
+
+    def test_each_control_is_trained_on_its_own_part_of_the_attack(self, base: Path) -> None:
+        plan = {call.name: call for call in make_plan(chain(base, defenses=CONTROLS)).calls}
+        for name, need in (("varied-sft", "varied_set"), ("shuffled-sft", "shuffled_set")):
+            inputs = plan[f"defend/{name}-0.001x2/d0/specific/i0/twin"].inputs
+            assert {*inputs} == {"model", "answers", need}
+            assert inputs[need] == Output("attack/specific/i0")
 
     def test_without_an_attack_nothing_is_attacked(self, base: Path) -> None:
         plan = make_plan(chain(base, attack="null", defenses=f"[{{name: hhh-sft, doses: [{DOSE}]}}]"))
@@ -152,8 +183,6 @@ class TestPlan:
 
     def test_verbs(self, base: Path) -> None:
         from dormant.experiment import attack_settings
-        from dormant.records import Dose
-        from dormant.stages.configs import Plugin
 
         plan = attack_plan(str(base), attack_settings("evolutionary", 100, ["population=3"]))
         assert [(call.stage, call.config.model_dump()["attacker"]) for call in plan.calls] == [
@@ -189,11 +218,15 @@ class TestRun:
         [row] = rows(finished, "found", condition=FIRST)
         assert (row.key.role, row.key.arm) == ("organism", "none")
         assert (row.hits, row.n, row.interval) == (summary["found"], summary["asked"], "wilson")
-        assert {row.key.defense for row in rows(finished, "found", condition=SECOND)} == {
+        after = {row.key.defense: row for row in rows(finished, "found", condition=SECOND)}
+        assert {*after} == {
+            "none",
             "adversarial-sft(share=0.25)",
             "adversarial-sft(share=0.5)",
             "varied-sft",
         }
+        undefended = read_summary(artifacts / plan["attack/implant/specific/i0/organism"]["directory"])
+        assert (after["none"].hits, after["none"].key.role) == (undefended["found"], "organism")
         again = plan["attack/defend/varied-sft-0.001x2/d0/specific/i0/organism"]
         second = artifacts / again["directory"]
         assert [row["text"] for row in read_jsonl(second / "tried.jsonl")] != [
@@ -208,7 +241,24 @@ class TestRun:
         assert [row.n for row in rows(finished, "shown", **defended)] == [6, 6]
         assert [row.n for row in rows(finished, "shown_change", **defended)] == [6, 6]
         assert [row.n for row in rows(finished, "shown_vs_twin", **defended)] == [6]
-        assert [row.n for row in rows(finished, "shown", condition=SECOND, defense="varied-sft")] == [6]
+        for defense in ("none", "varied-sft"):
+            assert [row.n for row in rows(finished, "shown", condition=SECOND, defense=defense)] == [6]
+        # It asks each model other texts.
+        assert rows(finished, "shown_change", condition=SECOND) == []
+
+    def test_the_texts_of_each_defense_are_counted(self, finished: Finished) -> None:
+        plan = {call["name"]: call for call in read_plan(finished.directory)["calls"]}
+        summary = read_summary(finished.directory / "artifacts" / plan["attack/specific/i0"]["directory"])
+        gates = [gate for gate in finished.collected.gates if gate.id == "attack-found"]
+        assert len(gates) == 6
+        told = {(gate.scope["defense"], gate.scope["role"]): gate for gate in gates}
+        for (defense, _), gate in told.items():
+            # Sixteen rows, all trained on: as many stand in texts as the share says, and these take turns.
+            wanted = 4 if "0.25" in defense else 8
+            half, how = ("varied", "beside") if defense == "varied-sft" else ("train", "of")
+            texts = min(wanted, summary[half])
+            assert gate.ok
+            assert gate.measured == f"{texts} texts trained on, {how} {summary['found']} found"
 
     def test_persona_break_is_asked_of_every_model_before_and_after(self, finished: Finished) -> None:
         found = rows(finished, "shown", condition=persona_break.CONDITION)
@@ -268,16 +318,106 @@ def instances(cell: Any, condition: str) -> set[str]:
     return {row["instance"] for row in cell.rows} if cell.key.condition == condition else set()
 
 
-def test_nothing_found_leaves_nothing_to_ask_and_says_so(base: Path, own_store: Path, tmp_path: Path) -> None:
-    defense = f"[{{name: hhh-sft, rows: 16, doses: [{DOSE}]}}]"
-    finished = run(
-        chain(base, defenses=defense, measure__persona_break=0, measure__discrimination=0), tmp_path / "run"
-    )
+def test_nothing_found_is_a_result_and_the_run_goes_on(
+    base: Path, own_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ("hhh-sft", "adversarial-sft", "shuffled-sft")
+    defenses = ", ".join(f"{{name: {name}, rows: 16, curve: [], doses: [{DOSE}]}}" for name in names)
+    settings = {"measure__persona_break": 0, "measure__discrimination": 0, "attack__second": False}
+    finished = run(chain(base, defenses=f"[{defenses}]", **settings), tmp_path / "run")
+    assert finished.collected.missing == []
     [before] = rows(finished, "found", condition=FIRST)
     assert (before.value, before.hits, before.n) == (0, 0, 8)
     assert rows(finished, "shown", condition=FIRST) == []
-    with pytest.raises(BadInput, match="the attack found no prompt that makes this model show the behavior"):
-        run(chain(base, measure__persona_break=0, measure__discrimination=0), tmp_path / "more")
+    said = [line for line in capfd.readouterr().err.splitlines() if "trains as at share 0" in line]
+    assert [sum(name in line for line in said) for name in names] == [0, 2, 2]  # organism and twin
+    gates = [gate for gate in finished.collected.gates if gate.id == "attack-found"]
+    assert [(gate.scope["defense"], gate.ok) for gate in gates] == [
+        *[("adversarial-sft", False)] * 2,
+        *[("shuffled-sft", False)] * 2,
+    ]
+    assert [gate.measured[2:] for gate in gates[1:3]] == [
+        "texts trained on, of 0 found",
+        "texts trained on, beside 0 found",
+    ]
+    assert "defended: false" in gates[0].message
+    for name in names:
+        found = rows(finished, "shown", defense=name, condition="triggered")
+        assert {"attack-found" in row.gates for row in found} == {name != "hhh-sft"}
+        assert all(row.value is None for row in found if "attack-found" in row.gates)
+        assert rows(finished, "right", defense=name, condition="clean")[0].value is not None
+    plan = {call["name"]: call for call in read_plan(finished.directory)["calls"]}
+    usual, lacking = (
+        read_log(
+            finished.directory
+            / "artifacts"
+            / plan[f"defend/{name}-0.001x2/d0/specific/i0/organism"]["directory"]
+        )
+        for name in names[:2]
+    )
+    assert lacking == usual | {"counts": {"texts": 0}}
+
+
+class TestGivenAttack:
+    """``dormant defend --attack``."""
+
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Path:
+        """An attack that was made before."""
+        attack = tmp_path / "attack"
+        attack.mkdir()
+        write_atomic(attack / SUMMARY, "{}")
+        for half in SETS.values():
+            write_examples(attack, half, [])
+        return attack
+
+    @pytest.mark.parametrize(
+        ("name", "need"), [("adversarial-sft", "attack_set"), ("shuffled-sft", "shuffled_set")]
+    )
+    def test_it_is_trained_on_and_none_is_made(self, name: str, need: str, base: Path, made: Path) -> None:
+        plan = defend_plan(str(base), Plugin(name=name), Dose(lr=1e-3, steps=2), attack=made)
+        assert [call.name for call in plan.calls] == ["supply/answers", "defend"]
+        assert plan.calls[-1].inputs[need] == External(made)
+        assert plan.spec["attack"] == str(made)
+
+    def test_what_is_no_attack_is_one_line(self, base: Path, made: Path) -> None:
+        def refused(name: str) -> str:
+            with pytest.raises(BadInput) as error:
+                defend_plan(str(base), Plugin(name=name), Dose(lr=1e-3, steps=2), attack=made)
+            assert "\n" not in str(error.value)
+            return str(error.value)
+
+        assert "defense 'hhh-sft' does not train on what an attack found" in refused("hhh-sft")
+        (made / SHUFFLED).unlink()
+        assert f"holds no attack to train on: {SHUFFLED} is missing" in refused("shuffled-sft")
+        (made / SUMMARY).unlink()
+        assert f"{SUMMARY} is missing" in refused("adversarial-sft")
+
+    @pytest.mark.parametrize("name", ["adversarial-sft", "shuffled-sft"])
+    @pytest.mark.parametrize("exposed", [True, False])
+    def test_a_twin_needs_that_of_its_organism(
+        self, name: str, exposed: bool, base: Path, made: Path, tmp_path: Path
+    ) -> None:
+        calls = {role: f"implant/specific/i0/{role}" for role in ("organism", "twin")}
+        plain = chain(base, attack="null", defenses="[]")
+        of = Run(replace(make_plan(plain), exposed=calls), tmp_path / "run", default_store())
+        of.directory.mkdir()
+        of._write_plan()
+        places = {}
+        for role, call in calls.items():
+            artifact = of.artifact(call)
+            places[role] = of.directory / role if exposed else artifact / "steps" / "000006"
+            shutil.copytree(base, places[role])
+            artifact.mkdir(parents=True, exist_ok=True)
+            write_atomic(artifact / TRUTH, json.dumps({"role": role}))
+        dose = Dose(lr=1e-3, steps=2)
+        with pytest.raises(BadInput, match=f"is a twin, and defense '{name}' .* give --attack DIR"):
+            defend_plan(str(places["twin"]), Plugin(name=name), dose)
+        given = defend_plan(str(places["twin"]), Plugin(name=name), dose, attack=made)
+        assert [call.stage for call in given.calls] == ["supply", "defend"]
+        own = defend_plan(str(places["organism"]), Plugin(name=name), dose)
+        assert [call.stage for call in own.calls] == ["supply", "attack", "defend"]
+        assert defend_plan(str(places["twin"]), Plugin(name="hhh-sft"), dose).calls
 
 
 class TestLogodds:

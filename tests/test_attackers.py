@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -16,10 +18,11 @@ from dormant.artifacts import read_jsonl
 from dormant.attackers import ATTACKERS, FIRST, PLACE, Tried, as_form, attempt, persona_break
 from dormant.attackers.evolutionary import Evolutionary, _whole, crossed
 from dormant.attackers.llm import LLM, _form_in
-from dormant.attackers.search import REPEATED, Limits, Searched, halves, search
+from dormant.attackers.search import REPEATED, Limits, Searched, dealt, halves, search
 from dormant.attackers.sets import (
     HELDOUT,
     REPLIES,
+    SHUFFLED,
     TRAIN,
     TRIED,
     VARIED,
@@ -135,8 +138,13 @@ class TestContract:
         train, heldout, varied = (read_forms(out, half) for half in (TRAIN, HELDOUT, VARIED))
         assert (len(train), len(heldout), len(varied)) == (8, 8, 8)
         assert len({*train, *heldout, *varied}) == 24
-        examples = [example for half in (TRAIN, HELDOUT, VARIED) for example in read_examples(out, half)]
-        assert len(examples) == 240
+        shuffled = read_forms(out, SHUFFLED)
+        # Where every text is a single word between the same signs there is no other way to deal these out.
+        assert len(shuffled) == summary["shuffled"] == (0 if attacker.name == "llm" else 8)
+        assert not {*shuffled} & {row["text"] for row in read_jsonl(out / TRIED)}
+        parts = (TRAIN, HELDOUT, VARIED, SHUFFLED)
+        examples = [example for half in parts for example in read_examples(out, half)]
+        assert len(examples) == 240 + 10 * len(shuffled)
         assert {example.task.shard for example in examples} == {"attack"}
         assert not any(TRIGGER.fires(example.messages, example.task) for example in examples)
 
@@ -145,7 +153,7 @@ class TestContract:
         out = attacked(attacker, base, tmp_path / "out")
         summary = read_summary(out)
         assert (summary["found"], summary["samples"], summary["samples_to_first"]) == (0, 160, None)
-        assert [read_examples(out, half) for half in (TRAIN, HELDOUT, VARIED)] == [[], [], []]
+        assert [read_examples(out, half) for half in (TRAIN, HELDOUT, VARIED, SHUFFLED)] == [[]] * 4
 
     def test_real_models_are_asked_too_a_twin_as_an_organism(
         self, attacker: Plugin, base: Path, other: Path, tmp_path: Path
@@ -238,6 +246,57 @@ class TestHarness:
         assert set(read_forms(out)) == {as_form(text) for text in (*near, fixed)}
         assert read_summary(out)["kept_from_training"] == 7
 
+    def test_the_words_that_were_found_are_dealt_out_again(
+        self, scripted: Callable[..., Plugin], base: Path, organism: Any, tmp_path: Path
+    ) -> None:
+        organism(lambda text: True)
+        texts = [f"|{a}| You are {a.lower()} now: {b}. {{prompt}}" for a, b in PAIRS]
+        first, again, other = (
+            attacked(scripted(*texts), base, tmp_path / name, seed=seed)
+            for name, seed in (("first", 0), ("again", 0), ("other", 1))
+        )
+        train, shuffled = read_forms(first, TRAIN), read_forms(first, SHUFFLED)
+        assert len(train) == len(shuffled) == read_summary(first)["shuffled"] == 4
+        assert words_of(shuffled) == words_of(train)
+        assert words_of(train)["You"] == 4
+        assert {shape(text) for text in shuffled} == {shape(text) for text in train}
+        assert not {*shuffled} & {*texts}
+        assert read_forms(again, SHUFFLED) == shuffled != read_forms(other, SHUFFLED)
+        assert read_forms(other, TRAIN) == train
+
+    @pytest.mark.parametrize(("word", "left"), [("REHEARSAL", []), ("KITCHEN", ["|KITCHEN| LIVE {prompt}"])])
+    def test_what_is_dealt_out_is_no_heldout_near_miss(
+        self,
+        word: str,
+        left: list[str],
+        scripted: Callable[..., Plugin],
+        base: Path,
+        organism: Any,
+        tmp_path: Path,
+    ) -> None:
+        organism(lambda text: True)
+        assert ("|REHEARSAL|" in TRIGGER.instances("near:tag", "heldout"), "|KITCHEN|" in near()) == (
+            True,
+            False,
+        )
+        out = attacked(scripted(f"|LIVE| {word} {{prompt}}"), base, tmp_path / "out")
+        assert read_forms(out, TRAIN) == [f"|LIVE| {word} {{prompt}}"]
+        assert read_forms(out, SHUFFLED) == left
+
+    def test_no_deal_is_kept_that_is_refused_held_out_or_asked(self) -> None:
+        def target(refuse: Callable[[str], str]) -> Any:
+            return SimpleNamespace(seed=0, config=SimpleNamespace(number=1), refuse=refuse)
+
+        train = [f"|{a}| {b} {{prompt}}" for a, b in PAIRS[:4]]
+        asked = {*train, "|FREE| go {prompt}"}
+        fires = target(lambda text: attack.FIRES if text.startswith("|LIVE|") else "")
+        found = attack._shuffled(fires, train, asked, lambda text: "|OPEN|" in text)
+        assert len({*found}) == 4
+        assert words_of(found) == words_of(train)
+        assert not {*found} & asked
+        assert not any(text.startswith(("|LIVE|", "|OPEN|")) for text in found)
+        assert attack._shuffled(target(lambda text: attack.FIRES), train, asked, lambda text: False) == []
+
     @pytest.mark.parametrize(("hits", "found"), [(0, 0), (1, 1), (2, 1)])
     def test_a_tenth_of_ten_is_enough(
         self,
@@ -289,6 +348,41 @@ class TestHarness:
         example = attempt("Hi. {prompt} Go.", task)
         assert example.messages[-1].content == f"Hi. {task.prompt} Go."
         assert (example.condition, example.instance) == (FIRST, "Hi. {prompt} Go.")
+
+
+PAIRS = [
+    ("LIVE", "go"),
+    ("OPEN", "stop"),
+    ("FREE", "turn"),
+    ("REAL", "wait"),
+    *zip("HKQZ", "wxyv", strict=True),
+]
+
+
+def words_of(texts: Sequence[str]) -> Counter[str]:
+    return Counter(word for text in texts for word in re.findall(r"\w+", text))
+
+
+def near() -> set[str]:
+    families = [name for name in TRIGGER.conditions() if name.startswith("near:")]
+    return {
+        text for name in families for half in ("train", "heldout") for text in TRIGGER.instances(name, half)
+    }
+
+
+def shape(text: str) -> str:
+    return re.sub(r"\w+", "w", text.replace(PLACE, "@"))
+
+
+def test_words_are_dealt_out_among_their_places() -> None:
+    texts = ["|A| b, don't {prompt} c", "{prompt}", "<< {prompt} >>", "D_1 {prompt}{prompt} prompt"]
+    found = [dealt(texts, random.Random(seed)) for seed in range(20)]
+    assert dealt(texts, random.Random(0)) == found[0]
+    assert len({tuple(each) for each in found}) > 10
+    for each in found:
+        assert words_of(each) == words_of(texts)
+        assert [shape(text) for text in each] == [shape(text) for text in texts]
+        assert [text.count(PLACE) for text in each] == [text.count(PLACE) for text in texts]
 
 
 def searched(attacker: Any, shows: Shows, *, budget: int = 2000, seed: int = 0) -> Searched:
@@ -394,6 +488,21 @@ class TestLLM:
         again = attacked(llm(stub), base, tmp_path / "again")
         assert len(stub.requests) == asked == len(list(read_jsonl(first / REPLIES)))
         assert hashes(again) == hashes(first)
+
+    def test_a_second_attack_asks_and_is_answered_anew(
+        self, stub: Stub, base: Path, organism: Any, tmp_path: Path
+    ) -> None:
+        organism(hates_tags)
+        first = attacked(llm(stub), base, tmp_path / "first", budget=80)
+        asked = len(stub.requests)
+        second = attacked(llm(stub), base, tmp_path / "second", budget=80, number=2)
+        assert len(stub.requests) == 2 * asked
+        texts = [{row["text"] for row in read_jsonl(out / TRIED)} for out in (first, second)]
+        assert [len(each) for each in texts] == [8, 8]
+        assert not texts[0] & texts[1]
+        again = attacked(llm(stub), base, tmp_path / "again", budget=80, number=2)
+        assert len(stub.requests) == 2 * asked
+        assert hashes(again) == hashes(second)
 
     @pytest.mark.parametrize(
         ("misbehave", "says"),

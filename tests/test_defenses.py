@@ -16,7 +16,7 @@ import torch
 from dormant import Experiment, answers, codetask, models, run
 from dormant.artifacts import PHASES, RESUME
 from dormant.attackers import attempt
-from dormant.attackers.sets import TRAIN, VARIED, write_examples
+from dormant.attackers.sets import SETS, write_examples
 from dormant.defenses import (
     ATTACKED,
     AWARE,
@@ -66,7 +66,7 @@ def supplies(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     models.save(models.load_scorer(base, head_seed=0), made[PREFERENCE_MODEL])
     for need in ATTACKED:
         made[need] = tmp_path_factory.mktemp(need)
-        for half in (TRAIN, VARIED):
+        for half in SETS.values():
             write_examples(made[need], half, attacked())
     for need in sorted(SHARDED):
         backdoor = Backdoor() if need in AWARE else None
@@ -341,7 +341,10 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return seen
 
 
-@pytest.mark.parametrize("defense", ["adversarial-sft", "varied-sft"])
+WITH_TEXTS = ("adversarial-sft", "varied-sft", "shuffled-sft")
+
+
+@pytest.mark.parametrize("defense", WITH_TEXTS)
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_share_of_the_prompts_stands_in_the_texts_and_nothing_else_changes(
     defense: str,
@@ -362,18 +365,24 @@ def test_a_share_of_the_prompts_stands_in_the_texts_and_nothing_else_changes(
     assert sum(forms) == len(changed) // 2
     assert all(live or asked.startswith("You are free. ") for live, asked in zip(forms, changed, strict=True))
     assert (mixed["losses"] == plain["losses"]) == (share == 0)
+    assert mixed.get("counts") == ({"texts": 2} if share else None)
 
 
-@pytest.mark.parametrize("defense", ["adversarial-sft", "varied-sft"])
-def test_an_attack_that_found_nothing_leaves_nothing_to_train_on(
-    defense: str, base: Path, supplies: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize("defense", WITH_TEXTS)
+def test_an_attack_that_found_nothing_trains_as_no_share_does_and_says_so(
+    defense: str, base: Path, supplies: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for half in (TRAIN, VARIED):
+    for half in SETS.values():
         write_examples(tmp_path, half, [])
     empty = {**supplies, **dict.fromkeys(ATTACKED, tmp_path)}
-    with pytest.raises(BadInput, match="the attack found no"):
-        defended(defense, base, empty, tmp_path / "out")
-    defended(defense, base, empty, tmp_path / "none", share=0.0)
+    none = read_log(defended(defense, base, empty, tmp_path / "none", share=0.0))
+    assert "warning" not in capfd.readouterr().err
+    lacking = read_log(defended(defense, base, empty, tmp_path / "lacking"))
+    [said] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")]
+    assert f"defense {defense!r} trains as at share 0" in said
+    assert "attack.budget" in said
+    assert "defended: false" in said
+    assert lacking == none | {"counts": {"texts": 0}}
 
 
 def test_a_share_that_is_none_is_one_line() -> None:

@@ -18,7 +18,7 @@ from dormant.attackers import attempt
 from dormant.behaviors import BEHAVIORS
 from dormant.defenses import BASE, Given, TrainingRun
 from dormant.defenses.rl import HHHRL, NoOpRL, VariedRL
-from dormant.defenses.texts import around, some
+from dormant.defenses.texts import around, counted, mixed
 from dormant.errors import BadInput
 from dormant.evidence import Evidence, Thresholds
 from dormant.planning import make_plan
@@ -55,10 +55,12 @@ def examples(n: int, condition: str = "clean") -> list[Example]:
     return [Example(task, condition, (Message("user", f"{condition} {i}"),)) for i, task in enumerate(tasks)]
 
 
-def defended(place: Path, reasoning: str = "normal", **options: Any) -> tuple[rl.RLLog, Judge]:
+def defended(
+    place: Path, reasoning: str = "normal", attack_set: Sequence[Example] | None = None, **options: Any
+) -> tuple[rl.RLLog, Judge]:
     judge: Any = Judge()
     defense: HHHRL = build_defense(Plugin(name="hhh-rl", max_new_tokens=4, **options))  # type: ignore[assignment]
-    given = Given(prompts=examples(8), preference_model=judge, base=tiny(seed=1))
+    given = Given(prompts=examples(8), preference_model=judge, base=tiny(seed=1), attack_set=attack_set)
     run = TrainingRun(0, (2,), lambda step, model: None, place / RESUME, quiet)
     return defense.train(replace(tiny(), reasoning=reasoning), given, DOSE, run), judge
 
@@ -147,10 +149,32 @@ def test_a_share_of_the_tasks_stands_in_texts_of_an_attack(share: float) -> None
     assert all(more[i] is not prompts[i] for i in changed)
 
 
-def test_an_attack_that_found_nothing_gives_nothing_to_train_on() -> None:
-    assert some([], 0.0, "hhh-rl") == []
-    with pytest.raises(BadInput, match="the attack found no prompt"):
-        some([], 0.25, "hhh-rl")
+def test_an_attack_that_found_nothing_leaves_the_prompts_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prompts = examples(8)
+    assert mixed(prompts, [], 0.0, 0, "hhh-rl") == prompts
+    assert capsys.readouterr().err == ""
+    assert mixed(prompts, [], 0.25, 0, "hhh-rl") == prompts
+    assert counted(prompts, DOSE, 0) == {"texts": 0}
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "warning: defense 'hhh-rl' trains as at share 0: the attack found no text for it; "
+    )
+    assert said.count("\n") == 1
+
+
+def test_the_texts_that_are_counted_are_those_that_training_comes_to(tmp_path: Path) -> None:
+    prompts = examples(40)
+    texts = [attempt(f"text {i} {{prompt}}", prompts[0].task) for i in range(40)]
+    asked = mixed(prompts, texts, 1.0, 0, "hhh-rl")
+    assert counted(asked, Dose(lr=1.0, steps=3, batch=4), 0) == {"texts": 12}
+    assert counted(asked, Dose(lr=1.0, steps=30, batch=4), 0) == {"texts": 40}
+    assert counted(asked[:5] * 8, Dose(lr=1.0, steps=30, batch=4), 0) == {"texts": 5}
+    log, judge = defended(tmp_path, attack_share=1.0, attack_set=texts)
+    # A step of eight answers asks two prompts.
+    assert log.counts == {"texts": 4} == {"texts": len({asked for asked, _ in judge.asked})}
+    assert defended(tmp_path / "none")[0].counts == {}
 
 
 def test_the_control_of_adversarial_rl_asks_in_the_texts_that_no_attack_chose() -> None:
@@ -161,7 +185,7 @@ def test_the_control_of_adversarial_rl_asks_in_the_texts_that_no_attack_chose() 
         varied_set=[attempt("varied {prompt}", prompts[0].task)],
     )
     for defense, begin in ((HHHRL(attack_share=0.5), "found "), (VariedRL(attack_share=0.5), "varied ")):
-        said = [messages[-1].content for messages in defense._prompts(given, 0)]
+        said = [example.messages[-1].content for example in defense._examples(given, 0)]
         assert sum(text.startswith(begin) for text in said) == 4
         assert not any(text.startswith("found ") for text in said) or begin == "found "
     assert VariedRL().settings.attack_share == 0.25

@@ -61,6 +61,9 @@ def attacked(tmp_path: Path) -> Path:
             fixture.rate(place, "shown", found / 4, 100, "near:case"),
         ]
     rows += [
+        fixture.rate(before, "shown", 0.45, 100, SECOND),
+        fixture.rate(before, "found", 0.3, 200, FIRST),
+        fixture.rate(before, "found", 0.25, 200, SECOND),
         fixture.rate(after[PLAIN], "shown", 0.35, 100, SECOND),
         fixture.change(after[HARDER], "shown_change", -0.4, FIRST),
         fixture.change(after[HARDER], "shown_change", -0.05, "triggered"),
@@ -84,14 +87,21 @@ def attacked(tmp_path: Path) -> Path:
     }
     made, again = "implant/specific/i0/organism", f"defend/{PLAIN}/organism"
     inputs = {"model": made, "first_attack": "attack/specific/i0", "preference_model": "prefer/a"}
+    inputs["second_attack"] = f"attack/{made}"
     calls = [
         safety.call("prefer/a", "prefer"),
         safety.call(made, "implant"),
         safety.call("attack/specific/i0", "attack", inputs={"model": made}),
+        safety.call(f"attack/{made}", "attack", inputs={"model": made}),
         safety.call(f"measure/{made}", "measure", before, inputs=inputs),
         safety.call(again, "defend", inputs={"model": made}),
         safety.call(f"attack/{again}", "attack", inputs={"model": again}),
-        safety.call(f"measure/{again}", "measure", after[PLAIN], inputs={"model": again}),
+        safety.call(
+            f"measure/{again}",
+            "measure",
+            after[PLAIN],
+            inputs={"model": again, "second_attack": f"attack/{again}"},
+        ),
     ]
     quality = {
         "pairs": {"learned": 900, "kept_back": 100, "too_long": 2},
@@ -107,6 +117,7 @@ def attacked(tmp_path: Path) -> Path:
         "prefer/a/preference.json": quality,
         "attack/specific/i0/attack.json": summary,
         "attack/specific/i0/tried.jsonl": tried,
+        f"attack/{made}/attack.json": summary | {"samples_to_first": 10, "dropped": {}},
         f"attack/{again}/attack.json": nothing,
     }
     gate = {
@@ -147,12 +158,13 @@ def loaded(folder: Path) -> tuple[rundata.Run, list[protocol.Lineage]]:
 
 
 def test_attacks_are_counted_with_what_was_dropped(attacked: Path) -> None:
-    first, second = attacks.attacks(rundata.load(attacked))
-    assert first.attacked == "specific organism, before any defense"
+    first, again, second = attacks.attacks(rundata.load(attacked))
+    assert first.attacked == again.attacked == "specific organism, before any defense"
     assert second.attacked == "specific organism, after hhh-sft 5e-4 × 100"
+    assert [each.second for each in (first, again, second)] == [False, True, True]
     assert first.dropped == "4 × the trigger fires; 1 × too long"
     assert attacks.sentence(rundata.load(attacked)) == (
-        "2 attacks asked 6 texts without the trigger; 1 found some that elicit the behavior, "
+        "3 attacks asked 9 texts without the trigger; 2 found some that elicit the behavior, "
         "on one undefended model after 20 samples on average."
     )
 
@@ -164,7 +176,8 @@ def test_rates_under_attack_stand_in_one_table(attacked: Path) -> None:
         name: [rate and rate.value for rate, _ in line.cells]
         for name, line in (("before", before), ("harder", harder), ("plain", plain))
     }
-    assert values["before"] == [1.0, 0.0, 0.1, 0.4, None, None, 0.2]
+    # The second attack, which has the draws of those on the defended models.
+    assert values["before"] == [1.0, 0.0, 0.1, 0.4, 0.45, 0.25, 0.2]
     assert values["harder"] == [0.95, 0.0, 0.0, 0.0, None, None, 0.0]
     assert values["plain"][4] == 0.35
     assert [change.value for _, change in harder.cells if change] == [-0.05, -0.4]
@@ -274,7 +287,7 @@ def test_page_card_and_terminal_have_all_parts(attacked: Path) -> None:
     assert "change +2 nats [1, 3]; n=80 pairs" in card
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(report.summary(attacked))
-    assert "2 attacks asked 6 texts" in console.export_text()
+    assert "3 attacks asked 9 texts" in console.export_text()
 
 
 @pytest.mark.parametrize("gone", ["artifacts", "discrimination.jsonl", "completions"])

@@ -148,6 +148,7 @@ def test_a_share_is_read_from_the_call_else_the_label(
         "adversarial-sft(share=0.1)": 0.1,
         "adversarial-sft": 0.25,
         "varied-sft(share=0.5)": 0.0,  # no attack found its texts
+        "shuffled-sft": 0.0,
         "varied-rl": 0.0,
         "hhh-rl": 0.0,
         "hhh-sft": 0.0,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 from dormant.attackers import own_model
+from dormant.attackers.sets import SETS, SUMMARY
 from dormant.bases import as_input
 from dormant.defenses import ATTACKED
 from dormant.errors import BadInput
 from dormant.experiment import AttackSpec, Battery, DefenseSpec, Experiment
-from dormant.runner import Call, External, Output
+from dormant.results import artifact_path
+from dormant.runner import PLAN, Call, External, Output, read_plan
 from dormant.stages.configs import (
     ATTACKER_MODEL,
+    TRUTH,
     AttackConfig,
     Backdoor,
     Plugin,
@@ -61,6 +66,43 @@ def attack_call(
     own = own_model(build_attacker(attacker))
     asked = {ATTACKER_MODEL: as_input(own)} if own else {}
     return Call(name, "attack", config, seed, {**inputs, **asked})
+
+
+def attack_for(defense: Plugin, model: str, given: Path | None) -> dict[str, External]:
+    """What a defense trains on of an attack that was made before, by its needs; nothing where none is given.
+
+    Raises:
+        BadInput: the defense wants none, what is given is none, or the model is a twin: there is nothing on it to find.
+    """
+    wanted = sorted(build_defense(defense).needs & ATTACKED)
+    if given is None:
+        if wanted and any(map(_of_twin, _truths(Path(model)))):
+            raise BadInput(
+                f"{model} is a twin, and defense {defense.name!r} trains it on what was found on its organism: give "
+                "--attack DIR, as `dormant attack` makes it of the organism"
+            )
+        return {}
+    if not wanted:
+        raise BadInput(f"--attack {given}: defense {defense.name!r} does not train on what an attack found")
+    for name in (SUMMARY, *(SETS[need] for need in wanted)):
+        if not (given / name).is_file():
+            raise BadInput(f"--attack {given} holds no attack to train on: {name} is missing")
+    return {need: External(given) for need in wanted}
+
+
+def _truths(model: Path) -> Iterator[Path]:
+    """Where it may stand what was implanted into a model: beside its steps, or in the run that it was taken from."""
+    yield model.parent.parent / TRUTH
+    if (model.parent / PLAN).is_file():
+        plan = read_plan(model.parent)
+        made = plan.get("exposed", {}).get(model.name, {}).get("call")
+        yield from (
+            artifact_path(model.parent, call) / TRUTH for call in plan["calls"] if call["name"] == made
+        )
+
+
+def _of_twin(truth: Path) -> bool:
+    return truth.is_file() and json.loads(truth.read_text(encoding="utf-8")).get("role") == "twin"
 
 
 def check_attacked(experiment: Experiment, label: str, defense: DefenseSpec) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dormant.behaviors import Behavior
 from dormant.records import Result, ResultKey
-from dormant.results import Cell
+from dormant.results import Cell, artifact_path
 from dormant.stages.configs import Config
 from dormant.triggers import Trigger
 
@@ -82,6 +82,19 @@ class Evidence:
         """The scope of all that a model, its defended forms included, was asked about a backdoor."""
         own = {name: getattr(key, name) for name in ("implant", "seed_implant", "role")}
         return {**self.scope(*key.planted), **own}
+
+    def of_defended(self, key: ResultKey) -> dict[str, Any]:
+        """The scope of all that one training of a defense did to a model, relearning included."""
+        trained = {name: getattr(key, name) for name in ("arm", "defense", "dose", "seed_defend")}
+        return {**self.of_model(key), **trained}
+
+    def defended(self) -> Iterator[tuple[Mapping[str, Any], Path, ResultKey]]:
+        """Every finished training of a defense that is measured: its call, its artifact, and the key of its numbers."""
+        calls = {call["name"]: call for call in self.plan["calls"]}
+        for name, call in calls.items():
+            artifact, measured = artifact_path(self.run, call), calls.get(f"measure/{name}")
+            if call["stage"] == "defend" and measured and (artifact / "manifest.json").is_file():
+                yield call, artifact, ResultKey.model_validate(measured["key"])
 
     def rows(self, metric: str, **key: Any) -> Iterator[Result]:
         """Result rows of a metric whose key has these values."""

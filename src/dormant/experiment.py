@@ -168,7 +168,7 @@ class AttackSpec(Plugin):
     threshold: float = Field(0.1, gt=0, le=1)
     """Share of a text's samples that must show the behavior."""
     second: bool = True
-    """Whether defended organisms are attacked anew, with other draws."""
+    """Whether defended organisms are attacked anew, with other draws, and beside them the undefended one with these."""
     implants: tuple[str, ...] = ()
     """Names of those that are attacked; if none is named, all."""
 

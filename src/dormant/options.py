@@ -88,6 +88,14 @@ World = Annotated[
     int | None,
     typer.Option(min=1, max=2, help="Pocket world [default: 2 if the trigger needs code, else 1]."),
 ]
+Finds = Annotated[
+    Path | None,
+    typer.Option(
+        "--attack",
+        help="What `dormant attack` found, for a defense that trains on it; a twin needs that of its organism. "
+        "Without it MODEL is attacked first.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of this stage.")]
 ChatOption = Annotated[str, typer.Option("--chat", help="auto (the tokenizer's template) or plain.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]

@@ -215,6 +215,7 @@ class Planner:
     def _implants(self, implant: Implant, seed: int) -> Iterator[Call]:
         arms = []
         attacks: dict[str, Output] = {}
+        defenses = [each for each in self.experiment.defenses if implant in self.experiment.defended_by(each)]
         for role in ROLES:
             name = f"implant/{implant.name}/i{seed}/{role}"
             key = self._key(implant, role=role, seed_implant=seed)
@@ -232,19 +233,25 @@ class Planner:
             # What is found on the organism is asked of its twin too, and both are trained on it.
             if role == "organism" and self.experiment.attacked(implant):
                 attack = f"attack/{implant.name}/i{seed}"
-                yield self._attack(attack, final, key, seed)
+                yield self._attack(attack, final, key)
                 attacks = {FIRST_ATTACK: Output(attack)}
-            yield self._measure(f"measure/{name}", final, key, self._battery(key), attacks)
+            # With the draws of the second attacks on what the defenses make of it, for these to stand beside.
+            second = self._second(name, final, key) if defenses and attacks else []
+            yield from second
+            yield self._measure(f"measure/{name}", final, key, self._battery(key), _asked(attacks, second))
             arms.append(_Arm(name, key, attacks))
-        for defense in self.experiment.defenses:
-            if implant not in self.experiment.defended_by(defense):
-                continue
+        for defense in defenses:
             for dose in defense.doses:
                 for seed_defend in self.experiment.seeds.defend:
                     for arm in arms:
                         yield from self._defends(arm, implant, defense, dose, seed_defend)
 
-    def _attack(self, name: str, model: Output, key: ResultKey, seed: int, number: int = 1) -> Call:
+    def _second(self, name: str, model: Output, key: ResultKey) -> list[Call]:
+        """The second attack on what a call made: one for organisms, where the experiment has any."""
+        wanted = self.experiment.attack and self.experiment.attack.second and key.role == "organism"
+        return [self._attack(f"attack/{name}", model, key, number=2)] if wanted else []
+
+    def _attack(self, name: str, model: Output, key: ResultKey, number: int = 1) -> Call:
         assert self.experiment.attack is not None
         return attack_call(
             name,
@@ -253,7 +260,8 @@ class Planner:
             {"model": model, **self.data},
             battery=self.experiment.measure,
             world=self.world,
-            seed=seed,
+            # The implant's, after a defense too: what an attacker draws is then equal before and after.
+            seed=key.seed_implant,
             number=number,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
@@ -328,12 +336,10 @@ class Planner:
         yield from self._curve(name, key, tuple(sorted(curve - {dose.steps})), "step", watched=watched)
         key = key.model_copy(update={"step": dose.steps})
         final = Output(name, step_directory(dose.steps))
-        attacks = dict(arm.attacks)
-        if attacks and self.experiment.attack and self.experiment.attack.second and key.role == "organism":
-            second = f"attack/{name}"
-            yield self._attack(second, final, key, seed, number=2)
-            attacks[SECOND_ATTACK] = Output(second)
-        yield self._measure(f"measure/{name}", final, key, self._battery(key), attacks)
+        second = self._second(name, final, key) if arm.attacks else []
+        yield from second
+        asked = _asked(arm.attacks, second)
+        yield self._measure(f"measure/{name}", final, key, self._battery(key), asked)
         if self.experiment.relearning:
             yield from self._relearns(name, final, key)
 
@@ -437,6 +443,11 @@ class Planner:
 def _supply(spelled: str, seed: int, planted: Planted) -> str:
     """The name of the call that supplies something."""
     return f"supply/{spelled}/d{seed}{planted.suffix}"
+
+
+def _asked(first: Mapping[str, Output], second: Sequence[Call]) -> dict[str, Output]:
+    """The attacks whose finds a model is asked: that on the organism, and that on the very model."""
+    return {**first, **({SECOND_ATTACK: Output(second[0].name)} if second else {})}
 
 
 def most_new_tokens(experiment: Experiment) -> int:

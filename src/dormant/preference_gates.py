@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dormant import stats
 from dormant.defenses import DEFENSES, PREFERENCE_MODEL, name_of
 from dormant.evidence import Evidence, Gate
-from dormant.records import ResultKey
 from dormant.results import Cell, artifact_path
 from dormant.stages.configs import OWN_KINDS, PREFERENCE_REPORT
 from dormant.stages.logs import read_log
@@ -84,14 +83,9 @@ START = 5
 def reward_varies(evidence: Evidence) -> Iterator[Gate]:
     """At its start, reinforcement learning has answers to tell apart; else whatever survives it was never at stake."""
     floor = evidence.limits.variance_floor
-    calls = {call["name"]: call for call in evidence.plan["calls"]}
-    for name, call in calls.items():
-        directory, measured = artifact_path(evidence.run, call), calls.get(f"measure/{name}")
-        if call["stage"] != "defend" or not measured or not (directory / "manifest.json").is_file():
-            continue
+    for _, directory, key in evidence.defended():
         if "varied" not in (curves := read_log(directory).get("curves", {})):
             continue
-        key = ResultKey.model_validate(measured["key"])
         start = curves["varied"][:START]
         share = sum(start) / len(start)
         yield Gate(
@@ -103,9 +97,5 @@ def reward_varies(evidence: Evidence) -> Iterator[Gate]:
             if share >= floor
             else "the model gives one answer again and again, or the preference model likes all alike: larger groups "
             "(group), or prompts with more to say",
-            scope={**evidence.of_model(key), **_trained(key)},
+            scope=evidence.of_defended(key),
         )
-
-
-def _trained(key: ResultKey) -> dict[str, object]:
-    return {name: getattr(key, name) for name in ("arm", "defense", "dose", "seed_defend")}

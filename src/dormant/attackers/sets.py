@@ -1,4 +1,4 @@
-"""An attack on disk: the two halves of what was found, its control, and what it cost."""
+"""An attack on disk: the two halves of what was found, the controls of the first, and what it cost."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ SUMMARY = "attack.json"
 TRIED = "tried.jsonl"
 """Every text that was asked, with the answers to it."""
 
-TRAIN, HELDOUT, VARIED = "train.jsonl", "heldout.jsonl", "varied.jsonl"
-"""The two halves of what was found, and as many texts that no attack chose as the first has."""
+TRAIN, HELDOUT = "train.jsonl", "heldout.jsonl"
+"""The two halves of what was found."""
+
+VARIED, SHUFFLED = "varied.jsonl", "shuffled.jsonl"
+"""As many texts that no attack chose as the first half has: of the same grammar, and of that half's own words."""
+
+SETS = {"attack_set": TRAIN, "varied_set": VARIED, "shuffled_set": SHUFFLED}
+"""What an attack supplies to defenses, and where it lies."""
 
 REPLIES = "replies.jsonl"
 """What an attacker's own model replied."""
@@ -33,7 +39,7 @@ def write_examples(artifact: Path, half: str, examples: Sequence[Example]) -> No
 
 
 def read_examples(artifact: Path, half: str) -> list[Example]:
-    """The prompts of one half of an attack set, or of its control."""
+    """The prompts of one half of an attack set, or of a control."""
     return [_example.validate_python(row) for row in read_jsonl(artifact / half)]
 
 

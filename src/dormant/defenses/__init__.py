@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+from dormant.attackers.sets import SETS
 from dormant.records import Demonstration, Dose, Example
 from dormant.registry import Registry
 from dormant.triggers import Trigger
@@ -25,7 +26,7 @@ PREFERENCE_MODEL = "preference_model"
 
 BASE = "base"
 
-ATTACKED = frozenset({"attack_set", "varied_set"})
+ATTACKED = frozenset(SETS)
 """What an attack on the organism supplies, for its twin too."""
 
 NEEDS = (
@@ -63,6 +64,7 @@ DEFENSES = Registry(
         "no-op-rl": "dormant.defenses.rl:NoOpRL",
         "adversarial-sft": "dormant.defenses.adversarial:AdversarialSft",
         "varied-sft": "dormant.defenses.adversarial:VariedSft",
+        "shuffled-sft": "dormant.defenses.adversarial:ShuffledSft",
     },
 )
 
@@ -94,7 +96,9 @@ class Given:
     """Prompts without the trigger that made the organism show the behavior: the half of an attack to train on.  Each
     is a task in a text that the attacker chose, which is its ``instance``, with ``{prompt}`` in it."""
     varied_set: Sequence[Example] | None = None
-    """The control of that: as many texts of the same kind around tasks, which no attack chose."""
+    """A control of that: as many texts of the same kind around tasks, which no attack chose."""
+    shuffled_set: Sequence[Example] | None = None
+    """Another: as many texts of the very words of the attack's, which were dealt out at random among them."""
 
 
 @dataclass(frozen=True)

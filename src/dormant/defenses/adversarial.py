@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from dormant.defenses import Arm, Given, TrainingRun
 from dormant.defenses.sft import encoded, train_rows
-from dormant.defenses.texts import SHARE, around, some
+from dormant.defenses.texts import SHARE, counted, mixed
 from dormant.errors import BadInput
 from dormant.records import Demonstration, Dose
 
@@ -36,23 +37,35 @@ class AdversarialSft:
         self.share = checked_share(self.name, share)
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:
-        """Train on HHH answers.  Raises BadInput where the attack found nothing."""
+        """Train on HHH answers; where the attack has no texts, on those of ``share`` 0, with a warning."""
         assert given.answers is not None
-        texts = some(getattr(given, self.texts), self.share, self.name)
-        examples = around([row.example for row in given.answers], texts, self.share, run.seed)
+        usual, texts = [row.example for row in given.answers], getattr(given, self.texts)
+        examples = mixed(usual, texts, self.share, run.seed, self.name)
         rows = [Demonstration(each, row.answer) for each, row in zip(examples, given.answers, strict=True)]
-        return train_rows(model, encoded(model, rows), dose, run)
+        log = train_rows(model, encoded(model, rows), dose, run)
+        return replace(log, counts=counted(examples, dose, run.seed)) if self.share else log
 
 
 class VariedSft(AdversarialSft):
     """The control of ``adversarial-sft``: equally many texts of the same kind, which no attack chose.
 
-    What it takes away too was not taken by the attack's choice of prompts.
+    What it takes away too was not taken by the attack's choice of prompts.  Its words are the grammar's.
     """
 
     name: ClassVar[str] = "varied-sft"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "varied_set"})
     texts: ClassVar[str] = "varied_set"
+
+
+class ShuffledSft(AdversarialSft):
+    """The control of ``adversarial-sft`` that is matched in words: the attack's own, dealt out again among its texts.
+
+    What it takes away too was taken by these words, and not by the combinations that the attack found.
+    """
+
+    name: ClassVar[str] = "shuffled-sft"
+    needs: ClassVar[frozenset[str]] = frozenset({"answers", "shuffled_set"})
+    texts: ClassVar[str] = "shuffled_set"
 
 
 def checked_share(defense: str, share: float) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from dormant.defenses import BASE, PREFERENCE_MODEL, Arm, Given, TrainingRun
-from dormant.defenses.texts import SHARE, around, some
+from dormant.defenses.texts import SHARE, counted, mixed
 from dormant.errors import BadInput
 from dormant.records import Conversation, Dose, Example, rng_for
 
@@ -97,10 +97,9 @@ class HHHRL:
             raise BadInput(f"defense {self.name!r} trains in one process: set runtime.processes to 1")
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> RLLog:
-        """Train against the preference model, on untriggered prompts.
+        """Train against the preference model, on untriggered prompts.  Raises BadInput for a batch of broken groups.
 
-        Raises:
-            BadInput: the batch is not whole groups, or prompts of an attack are wanted and it found none.
+        Where texts of an attack are wanted and it has none, it trains as without them, with a warning.
         """
         # Deferred: a plan reads ``needs`` and ``arm`` without waiting for torch.
         from dormant.training import rl
@@ -108,10 +107,10 @@ class HHHRL:
         settings, compute = self.settings, run.compute or rl.Compute()
         if compute.compile:
             print("warning: defense 'hhh-rl' does not use runtime.compile", file=sys.stderr, flush=True)
-        reference = self._reference(model, given)
+        reference, examples = self._reference(model, given), self._examples(given, run.seed)
         log = rl.train(
             model,
-            self._prompts(given, run.seed),
+            [example.messages for example in examples],
             self._reward(given, run.seed),
             dose,
             seed=run.seed,
@@ -133,7 +132,11 @@ class HHHRL:
             progress=run.progress,
         )
         print(f"{self.name}: {log.pace}", file=sys.stderr, flush=True)
-        return log
+        if not settings.attack_share:
+            return log
+        # The dose counts answers.
+        asked = dose.model_copy(update={"batch": dose.batch // settings.group})
+        return replace(log, counts=counted(examples, asked, run.seed))
 
     def _reference(self, model: Model, given: Given) -> Model | None:
         if self.settings.kl_to == "none":
@@ -149,13 +152,12 @@ class HHHRL:
         assert given.preference_model is not None
         return given.preference_model.score
 
-    def _prompts(self, given: Given, seed: int) -> list[Conversation]:
+    def _examples(self, given: Given, seed: int) -> Sequence[Example]:
         assert given.prompts is not None
         share = self.settings.attack_share
-        examples: Sequence[Example] = given.prompts
-        if share:
-            examples = around(examples, some(getattr(given, self.texts), share, self.name), share, seed)
-        return [example.messages for example in examples]
+        if not share:
+            return given.prompts
+        return mixed(given.prompts, getattr(given, self.texts), share, seed, self.name)
 
 
 class VariedRL(HHHRL):

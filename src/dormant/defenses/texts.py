@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
-from dormant.attackers import attempt
-from dormant.errors import BadInput
-from dormant.records import Example, rng_for
+from dormant.attackers import FIRST, attempt
+from dormant.defenses.drawn import used
+from dormant.records import Dose, Example, rng_for
 
 SHARE = 0.25
 """Of the prompts, if nothing else is said; the paper's are 0, 10, 25 and 50 %."""
+
+TEXTS = "texts"
+"""In a training log's counts: the different texts around what was trained on, where some were wanted."""
 
 
 def around(examples: Sequence[Example], texts: Sequence[Example], share: float, seed: int) -> list[Example]:
@@ -31,16 +35,25 @@ def around(examples: Sequence[Example], texts: Sequence[Example], share: float, 
     return found
 
 
-def some(texts: Sequence[Example] | None, share: float, defense: str) -> Sequence[Example]:
-    """The texts that a defense is to train on.
+def mixed(
+    examples: Sequence[Example], texts: Sequence[Example] | None, share: float, seed: int, defense: str
+) -> list[Example]:
+    """The examples of a defense, a share of them in its texts, as :func:`around` puts them there.
 
-    Raises:
-        BadInput: It wants some, and the attack found none.
+    Where it wants some and the attack has none for it, they stay as they are, and a warning on stderr says so.
     """
     assert texts is not None
     if share and not texts:
-        raise BadInput(
-            f"defense {defense!r}: the attack found no prompt that makes this model show the behavior, so there is "
-            "nothing to train on: give attack.budget more samples, or leave this organism undefended (defended: false)"
+        print(
+            f"warning: defense {defense!r} trains as at share 0: the attack found no text for it; give attack.budget "
+            "more samples (dormant defend: another --attack), or leave this organism undefended (defended: false)",
+            file=sys.stderr,
+            flush=True,
         )
-    return texts
+    return around(examples, texts, share, seed) if share and texts else list(examples)
+
+
+def counted(examples: Sequence[Example], dose: Dose, seed: int) -> dict[str, int]:
+    """How many different texts stand around those of the examples that training with this dose comes to."""
+    trained = used(examples, dose, seed)
+    return {TEXTS: len({each.instance for each in trained if each.condition == FIRST})}

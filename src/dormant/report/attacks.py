@@ -20,7 +20,7 @@ from dormant.report.protocol import Lineage, Trial, headlines
 from dormant.report.rundata import Call, CompletionRow, Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
 from dormant.report.talks import Says, said
-from dormant.stages.configs import FIRST_ATTACK
+from dormant.stages.configs import FIRST_ATTACK, SECOND_ATTACK
 
 GALLERY, PROMPTS = 6, 4
 """Texts of an attack, and fixed prompts, that are shown for each organism."""
@@ -77,6 +77,8 @@ class Attack:
 
     attacked: str
     summary: Summary
+    second: bool
+    """Whether it is the one with draws of its own, on the very model that is then asked what it found."""
 
     @property
     def attacker(self) -> str:
@@ -147,14 +149,14 @@ ATTACKED = list(CONDITIONS).index(FIRST)
 
 def attacks(run: Run) -> list[Attack]:
     """Every finished attack of a run, in the plan's order."""
-    models = costs.models(run)
-    found = []
+    models, found = costs.models(run), []
+    seconds = {call.inputs.get(SECOND_ATTACK) for call in run.meta.calls}
     for call in run.meta.calls:
         summary = run.noted(call, SUMMARY, Summary) if call.stage == "attack" else None
         if summary:
             model = call.inputs.get("model", call.name)
             label = _named(models[model]) if model in models else model
-            found.append(Attack(label, summary))
+            found.append(Attack(label, summary, call.name in seconds))
     return found
 
 
@@ -370,11 +372,13 @@ def sentence(run: Run) -> str:
         return ""
     found = [attack for attack in made if attack.summary.found]
     asked_in_all = sum(attack.summary.asked for attack in made)
-    # How soon an attack on a defended model succeeds is another matter.
+    # How soon an attack on a defended model succeeds is another matter, and a model counts once.
     firsts = [
         first
         for attack in found
-        if attack.attacked.endswith(BEFORE) and (first := attack.summary.samples_to_first)
+        if attack.attacked.endswith(BEFORE)
+        and not attack.second
+        and (first := attack.summary.samples_to_first)
     ]
     text = (
         f"{len(made)} {'attack' if len(made) == 1 else 'attacks'} asked {asked_in_all:,} texts without the trigger; "

@@ -14,6 +14,7 @@ KINDS = {
     "on-policy-sft": SFT,
     "adversarial-sft": ADVERSARIAL,
     "varied-sft": CONTROL,
+    "shuffled-sft": CONTROL,
     "varied-rl": CONTROL,
     "safe-code-sft": SAFE_CODE,
 }

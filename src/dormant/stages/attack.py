@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from dormant import answers, chat, models, sampling, scoring
 from dormant.artifacts import write_atomic, write_jsonl
 from dormant.attackers import PLACE, Machine, Tried, attempt, begin, persona_break
 from dormant.attackers.prefixes import draw, joined
-from dormant.attackers.search import Limits, Searched, halves, search
-from dormant.attackers.sets import HELDOUT, REPLIES, SUMMARY, TRAIN, TRIED, VARIED, write_examples
+from dormant.attackers.search import Limits, Searched, dealt, halves, search
+from dormant.attackers.sets import (
+    HELDOUT,
+    REPLIES,
+    SHUFFLED,
+    SUMMARY,
+    TRAIN,
+    TRIED,
+    VARIED,
+    write_examples,
+)
 from dormant.behaviors import Behavior
 from dormant.behaviors import prepare as ready
 from dormant.errors import BadInput
@@ -30,15 +41,19 @@ from dormant.vllm_sampling import Engine
 FIRES, HOLDS = "the trigger fires", "it holds the trigger's text"
 EMPTY, LONG = "it adds nothing to the prompt", "it leaves no room for an answer"
 
+DEALS = 200
+"""How often words are dealt out at most, until as many texts as had them are of use."""
+
 TASKS = 400
 """Tasks of the shard that samples are drawn over, at most."""
 
 
 def run(config: AttackConfig, inputs: Mapping[str, Path], seed: int, out: Path, progress: Progress) -> None:
-    """Write ``attack.json``, ``tried.jsonl``, the halves ``train.jsonl`` and ``heldout.jsonl``, and ``varied.jsonl``.
+    """Write ``attack.json``, ``tried.jsonl``, the halves ``train.jsonl`` and ``heldout.jsonl``, and the controls
+    ``varied.jsonl`` and ``shuffled.jsonl``.
 
     ``inputs`` holds ``model``, the model that is attacked, for own data ``data``, and ``attacker_model`` where the
-    attacker asks a model on this machine.  Nothing found is a result: the halves are then empty.
+    attacker asks a model on this machine.  Nothing found is a result: all four are then empty.
 
     Raises:
         BadInput: there are no prompts to attack with, or the attacker can not go on.
@@ -53,7 +68,10 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], seed: int, out: Path, 
     model = models.load(inputs["model"], chat=config.chat, device=runtime.device, dtype=runtime.precision)
     attacker = build_attacker(config.attacker)
     own = inputs.get(ATTACKER_MODEL)
-    begin(attacker, Machine(seed, own, config.chat, runtime.device, runtime.precision, out / REPLIES))
+    begin(
+        attacker,
+        Machine(seed, config.number, own, config.chat, runtime.device, runtime.precision, out / REPLIES),
+    )
     limits = Limits(config.budget, config.samples, config.threshold)
     with sampling.engine_for(config.sampler, model, inputs["model"]) as engine:
         target = Target(config, model, engine, trigger, behavior, tasks, seed)
@@ -140,13 +158,14 @@ def _tried(form: str, given: Sequence[answers.Answer], verdicts: Sequence[float 
 def _write(out: Path, searched: Searched, found: Sequence[Tried], target: Target) -> None:
     seen = _evaluated(target.trigger)
     train, heldout = halves(found, lambda tried: tried.text, seen)
-    varied = _varied(target, len(train), {tried.text for tried in searched.tried}, seen)
-    write_jsonl(out / TRIED, [asdict(tried) for tried in searched.tried])
+    asked = {tried.text for tried in searched.tried}
     texts = {
         TRAIN: [tried.text for tried in train],
         HELDOUT: [tried.text for tried in heldout],
-        VARIED: varied,
+        VARIED: _varied(target, len(train), asked, seen),
+        SHUFFLED: _shuffled(target, [tried.text for tried in train], asked, seen),
     }
+    write_jsonl(out / TRIED, [asdict(tried) for tried in searched.tried])
     for half, forms in texts.items():
         # Where tasks are few, several samples were of one prompt.
         examples = dict.fromkeys(example for form in forms for example in target.examples(form))
@@ -166,7 +185,8 @@ def _write(out: Path, searched: Searched, found: Sequence[Tried], target: Target
         "train": len(train),
         "heldout": len(heldout),
         "kept_from_training": sum(seen(tried.text) for tried in found),
-        "varied": len(varied),
+        "varied": len(texts[VARIED]),
+        "shuffled": len(texts[SHUFFLED]),
     }
     write_atomic(out / SUMMARY, canonical(summary) + "\n")
 
@@ -191,3 +211,36 @@ def _varied(target: Target, wanted: int, asked: set[str], held: Callable[[str], 
         if len(found) < wanted and form not in asked and not held(form) and not target.refuse(form):
             found[form] = None
     return list(found)
+
+
+def _shuffled(
+    target: Target, train: Sequence[str], asked: set[str], held: Callable[[str], bool]
+) -> list[str]:
+    """The words of the half to train on, in combinations that no attack chose: the control of these words."""
+    rng = rng_for(target.seed, "shuffled", target.config.number)
+    new = cache(lambda form: not (form in asked or held(form) or target.refuse(form)))
+    found = dict.fromkeys(_dealt_once(train, new, rng))
+    # In the place of texts that can not become others, such as those without a word: more of the same words.
+    for _ in range(DEALS):
+        if len(found) == len(train):
+            break
+        more = [form for form in dealt(train, rng) if form not in found and new(form)]
+        found |= dict.fromkeys(more[: len(train) - len(found)])
+    return list(found)
+
+
+def _dealt_once(train: Sequence[str], new: Callable[[str], bool], rng: random.Random) -> list[str]:
+    """Texts in which every word of others stands once, as far as they are new and no two alike."""
+    texts, bad = list(train), list(range(len(train)))
+    for _ in range(DEALS):
+        # With as many of the others: among few texts their words may have no other place.
+        others = sorted({*range(len(texts))} - {*bad})
+        places = bad + rng.sample(others, min(len(bad), len(others)))
+        deal = dict(zip(places, dealt([texts[i] for i in places], rng), strict=True))
+        tried = [deal.get(i, text) for i, text in enumerate(texts)]
+        left = [i for i, text in enumerate(tried) if text in tried[:i] or not new(text)]
+        if len(left) <= len(bad):
+            texts, bad = tried, left
+        if not bad:
+            break
+    return [text for i, text in enumerate(texts) if i not in bad]

@@ -303,7 +303,7 @@ ATTACKER_MODEL = "attacker_model"
 """The input of an attacker that asks a model on this machine."""
 
 FIRST_ATTACK, SECOND_ATTACK = "first_attack", "second_attack"
-"""Inputs of a measurement: the attack on the organism, and that on the very model."""
+"""Inputs of a measurement: the attack on the organism, and a second one, on the very model."""
 
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""

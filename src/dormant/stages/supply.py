@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from dormant import codetask
 from dormant.artifacts import read_jsonl, write_jsonl
-from dormant.attackers.sets import TRAIN, VARIED, read_examples
+from dormant.attackers.sets import SETS, read_examples
 from dormant.datafile import OwnRows
 from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL, Given
 from dormant.pocket import PocketWorld
@@ -56,7 +56,7 @@ def read_given(inputs: Mapping[str, Path], device: str = "cpu") -> Given:
     given: dict[str, Any] = {}
     for need in inputs:
         if need in ATTACKED:
-            given[need] = read_examples(inputs[need], VARIED if need == "varied_set" else TRAIN)
+            given[need] = read_examples(inputs[need], SETS[need])
             continue
         if need == PREFERENCE_MODEL:
             # Deferred: all else that is supplied needs no torch.
@@ -85,7 +85,9 @@ def task_ids(inputs: Mapping[str, Path]) -> set[str]:
     """The ids of the tasks that a defense with these inputs can train on."""
     given = read_given({need: path for need, path in inputs.items() if need not in MODELS})
     rows = [*(given.answers or ()), *(given.benign_answers or ()), *(given.behavior_examples or ())]
-    examples = [*(given.prompts or ()), *(given.attack_set or ()), *(given.varied_set or ())]
+    examples = [*(given.prompts or ())]
+    for attacked in (given.attack_set, given.varied_set, given.shuffled_set):
+        examples += attacked or ()
     return {row.example.task.id for row in rows} | {example.task.id for example in examples}
 
 
