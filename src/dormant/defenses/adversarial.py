@@ -51,6 +51,7 @@ class VariedSft(AdversarialSft):
     """
 
     name: ClassVar[str] = "varied-sft"
+    arm: ClassVar[Arm] = "control"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "varied_set"})
     texts: ClassVar[str] = "varied_set"
 
