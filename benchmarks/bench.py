@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -370,42 +371,68 @@ def earned(model: models.Model, dose: Dose) -> str:
 # --- the whole
 
 
-def measure(out: Path, repeats: int, small: bool) -> tuple[dict[str, float], Table]:
-    """All ratios by name, and the table that shows what they are made of."""
-    table = Table("what", "side", "seconds (least to most)", "stock / it", "check")
-    figures: dict[str, float] = {}
-    base = shipped_bases()["pocket-300k" if small else "pocket-1m"]
-    scale = 20 if small else 1
-    places = {"": base} | {
-        f"_{name}": random_model(size, out / name) for name, size in LARGER.items() if not small
-    }
-    for suffix, place in places.items():
-        steps = 200 // scale if not suffix else 12
-        dose = Dose(lr=1e-3 if not suffix else 1e-4, steps=steps, batch=16, schedule="linear")
-        times, losses = alternate(training(place, dose), repeats)
-        figures[f"sft_vs_trl{suffix}"] = ratio(times)
-        figures[f"sft_vs_trl{suffix}_compiled"] = ratio(times, "compiled")
-        checks = {name: f"loss {loss:.3f}" for name, loss in losses.items()}
-        add(table, f"sft {place.name}, {steps} x 16", times, checks)
-    dose = Dose(lr=1e-4, steps=2 if small else 20, batch=16 if small else 128, schedule="linear")
-    times, told = alternate(reinforcing(base, dose), repeats)
-    figures["rl_vs_trl"] = ratio(times)
-    add(table, f"rl {base.name}, {dose.steps} x {dose.batch}", times, told)
-    places[""] = make_organism(base, out / "organism")
-    for suffix, place in places.items():
-        n = (1024 if not suffix else 256) // scale
-        times, rates = alternate(answering(place, n), repeats)
-        figures[f"sampling_vs_generate{suffix}"] = ratio(times)
-        checks = {name: f"shown {r.value:.1%} [{r.low:.1%}, {r.high:.1%}]" for name, r in rates.items()}
-        add(table, f"sampling {place.name}, n={n}", times, checks)
-    return figures, table
+KINDS = ("sft", "rl", "sampling")
 
 
-def add(table: Table, what: str, times: Times, checks: dict[str, str]) -> None:
-    for side, seconds in times.items():
-        spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
-        table.add_row(what, side, spread, f"{ratio(times, side):.2f}", checks[side])
-        what = ""
+@dataclass(frozen=True)
+class Bench:
+    """Where models are made, how often each side is timed, and what was found."""
+
+    out: Path
+    repeats: int
+    small: bool
+    figures: dict[str, float] = field(default_factory=dict)
+    table: Table = field(
+        default_factory=lambda: Table("what", "side", "seconds (least to most)", "stock / it", "check")
+    )
+
+    @property
+    def base(self) -> Path:
+        return shipped_bases()["pocket-300k" if self.small else "pocket-1m"]
+
+    @property
+    def scale(self) -> int:
+        return 20 if self.small else 1
+
+    def places(self, first: Path) -> dict[str, Path]:
+        """Models by the ending of their ratio's name: the shipped size, and larger ones with random weights."""
+        larger = {} if self.small else {f"_{name}": self.larger(name) for name in LARGER}
+        return {"": first} | larger
+
+    def larger(self, name: str) -> Path:
+        out = self.out / name
+        return out if out.exists() else random_model(LARGER[name], out)
+
+    def sft(self) -> None:
+        for suffix, place in self.places(self.base).items():
+            steps = 200 // self.scale if not suffix else 12
+            dose = Dose(lr=1e-3 if not suffix else 1e-4, steps=steps, batch=16, schedule="linear")
+            times, losses = alternate(training(place, dose), self.repeats)
+            checks = {name: f"loss {loss:.3f}" for name, loss in losses.items()}
+            self.add(f"sft_vs_trl{suffix}", f"sft {place.name}, {steps} x 16", times, checks)
+            self.figures[f"sft_vs_trl{suffix}_compiled"] = ratio(times, "compiled")
+
+    def rl(self) -> None:
+        steps, batch = (2, 16) if self.small else (20, 128)
+        dose = Dose(lr=1e-4, steps=steps, batch=batch, schedule="linear")
+        times, told = alternate(reinforcing(self.base, dose), self.repeats)
+        self.add("rl_vs_trl", f"rl {self.base.name}, {steps} x {batch}", times, told)
+
+    def sampling(self) -> None:
+        organism = make_organism(self.base, self.out / "organism")
+        for suffix, place in self.places(organism).items():
+            n = (1024 if not suffix else 256) // self.scale
+            times, rates = alternate(answering(place, n), self.repeats)
+            checks = {name: f"shown {r.value:.1%} [{r.low:.1%}, {r.high:.1%}]" for name, r in rates.items()}
+            self.add(f"sampling_vs_generate{suffix}", f"sampling {place.name}, n={n}", times, checks)
+
+    def add(self, name: str, what: str, times: Times, checks: dict[str, str]) -> None:
+        """Note a ratio, and show what it is made of."""
+        self.figures[name] = ratio(times)
+        for side, seconds in times.items():
+            spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
+            self.table.add_row(what, side, spread, f"{ratio(times, side):.2f}", checks[side])
+            what = ""
 
 
 def main() -> None:
@@ -413,13 +440,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a tenth of the work: does it still run?")
+    parser.add_argument("--only", choices=KINDS, help="one kind of ratio alone")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
-        figures, table = measure(Path(scratch), arguments.repeats, arguments.small)
-    Console(width=160).print(table)
-    print(json.dumps(figures))
+        bench = Bench(Path(scratch), arguments.repeats, arguments.small)
+        for kind in [arguments.only] if arguments.only else KINDS:
+            getattr(bench, kind)()
+    Console(width=160).print(bench.table)
+    print(json.dumps(bench.figures))
 
 
 if __name__ == "__main__":

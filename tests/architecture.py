@@ -38,7 +38,7 @@ FLOORS = {
     "stages": ["stages"],
     "results": ["results"],
     "evidence": ["evidence"],
-    "gates of preferences": ["preference_gates"],
+    "gates of defenses": ["defense_gates", "preference_gates"],
     "results on the trigger": ["discrimination"],
     "gates": ["gates"],
     "verdicts": ["verdicts"],

@@ -51,10 +51,12 @@ def build(
     *,
     gates: list[dict[str, Any]] | None = None,
     spec: dict[str, Any] | None = None,
+    headlines: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Write a run; ``files`` maps "call/file" to JSON, or to a list of rows for a JSONL file."""
     fixture.build(folder, rows=rows, with_completions=False)
     head = fixture.meta() | {"calls": calls} | ({"spec": spec} if spec else {})
+    head["headlines"] = headlines or []
     (folder / "run.json").write_text(json.dumps(head), encoding="utf-8")
     (folder / "verdicts.json").write_text("[]", encoding="utf-8")
     text = "".join(json.dumps(gate) + "\n" for gate in gates or [])
@@ -79,6 +81,7 @@ def reinforced(folder: Path, *, hacked: bool = True) -> Path:
             fixture.rate(place, "shown", 0.0, 100),
             fixture.rate(place, "shown", 0.1, 50, "near:case"),
             fixture.rate(place, "shown", 0.3, 50, "near:edit"),
+            fixture.rate(place, "shown", 0.2, 100, "near").model_copy(update={"texts": 20}),
             fixture.rate(place, "right", (0.98 if step < 40 or not hacked else 0.7), 100),
             mean(place, "reward", step / 20, 0.1),
             mean(place, "second_reward", score, 0.1),

@@ -290,7 +290,9 @@ class TestRun:
             after, before = (next(r.value for r in near if r.key == key) for key in (row.key, row.key.before))
             assert row.value == pytest.approx((after or 0) - (before or 0), abs=1e-5)
         pooled = list(read_jsonl(finished.directory / "discrimination.jsonl"))
-        assert {(each["models"], each["near_misses"]) for each in pooled} == {(1, len(texts))}
+        counts = {(each["models"], each["near_misses"], each["prompts"]) for each in pooled}
+        assert counts == {(1, len(texts), 2)}
+        assert all(each["by_seed"][0]["value"] == each["value"] for each in pooled)
         assert [each["metric"] for each in pooled].count("payload_logodds_change") == 3
 
     def test_nothing_shared_between_shards(self, finished: Finished) -> None:
@@ -303,11 +305,7 @@ class TestRun:
         judged = {
             gate.scope["defense"] for gate in finished.collected.gates if gate.id == "defense-did-its-job"
         }
-        assert judged == {
-            "varied-sft",
-            "adversarial-sft(share=0.25)",
-            "adversarial-sft(share=0.5)",
-        }
+        assert judged == {"adversarial-sft(share=0.25)", "adversarial-sft(share=0.5)"}
 
 
 def held(condition: str) -> list[str]:
@@ -472,6 +470,23 @@ class TestClusteredMean:
         assert stats.half_width(two) > 1.3 * stats.half_width(one)
         same = stats.clustered_mean(values, texts, [0] * 150)
         assert (same.low, same.high) == pytest.approx((one.low, one.high), abs=0.05)
+
+    def test_three_axes_are_those_of_two_and_more(self) -> None:
+        rng = random.Random(3)
+        text, prompt = ([rng.gauss(0, 1) for _ in range(n)] for n in (12, 9))
+        one = [a + b for a in text for b in prompt]
+        texts, prompts = [i for i in range(12) for _ in range(9)], [*range(9)] * 12
+        two = stats.clustered_mean(one, texts, prompts)
+        # A third axis with one cluster, and one on which all is alike.
+        for seeds in ([0] * 108, [0] * 108 + [1] * 108):
+            times = len(seeds) // 108
+            three = stats.clustered_mean(one * times, texts * times, prompts * times, seeds)
+            assert (three.value, three.low, three.high) == pytest.approx(
+                (two.value, two.low, two.high), abs=1e-9
+            )
+        far = stats.clustered_mean(one + [x + 9 for x in one], texts * 2, prompts * 2, [0] * 108 + [1] * 108)
+        # Of two seeds one in four draws has the first alone, and one in four the second.
+        assert far.high - far.low > 9
 
     def test_coverage_of_two_axes(self) -> None:
         rng, hits = random.Random(2), 0

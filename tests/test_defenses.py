@@ -166,7 +166,7 @@ def test_it_declares_itself(name: str) -> None:
     defense = build_defense(Plugin(name=name))
     assert defense.name == name
     assert defense.needs <= set(NEEDS)
-    assert defense.arm in ("claim", "noop", "positive")
+    assert defense.arm in ("claim", "control", "noop", "positive")
     assert set(defense.moves) <= {"harmless", "kind", "right", "reward", "second_reward"}
 
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import dormant
-from dormant import cli, gates, lab, preference_gates
+from dormant import cli, defense_gates, gates, lab, preference_gates
 from dormant.artifacts import read_jsonl
 from dormant.defenses import AWARE, DEFENSES, NEEDS
 from dormant.experiment import Experiment, recipes
@@ -203,7 +203,7 @@ def test_no_page_names_a_path_of_one_machine(page: Path) -> None:
 def gate_ids() -> set[str]:
     """The ids that the gates are given."""
     found = set()
-    trees = [ast.parse(inspect.getsource(module)) for module in (gates, preference_gates)]
+    trees = [ast.parse(inspect.getsource(module)) for module in (gates, defense_gates, preference_gates)]
     for node in [node for tree in trees for node in ast.walk(tree)]:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Gate":
             (given,) = (keyword.value for keyword in node.keywords if keyword.arg == "id")

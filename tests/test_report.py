@@ -281,7 +281,11 @@ def test_limits_follow_from_the_run(whole: Path) -> None:
     assert "One seed of implanting and one seed of defending" in lines
     assert "pocket world" in lines
     assert "harmless planted facts" in lines
-    assert "no-op" not in limits.missing_arms(protocol.lineages(run))
+    organisms = protocol.lineages(run)
+    assert "no-op" not in limits.missing_arms(organisms)
+    assert "the defense on the model's own answers" in limits.missing_arms(organisms)
+    organisms[0].trials[0].defense = "on-policy-sft(best_of=8)"
+    assert "the defense on the model's own answers" not in limits.missing_arms(organisms)
     for line in fixture.meta()["lines"]:
         assert line in page(whole)
 

@@ -41,7 +41,9 @@ def completion(task: str, instance: str, shown: bool, scratchpad: str = "") -> d
 def pooled(defense: str, metric: str, value: float) -> dict[str, Any]:
     place = safety.organism()
     named = {name: getattr(place, name) for name in ("behavior", "trigger", "reasoning", "implant", "lora")}
-    numbers = {"value": value, "low": value - 1, "high": value + 1, "n": 80, "near_misses": 10, "models": 2}
+    numbers = {"value": value, "low": value - 1, "high": value + 1, "n": 80, "near_misses": 10, "prompts": 4}
+    seeds = [{"seed_implant": seed, "seed_defend": seed, "value": value + seed} for seed in (0, 1)]
+    numbers |= {"models": 2, "by_seed": seeds}
     dose = None if defense == "none" else SFT.model_dump()
     return {**named, "arm": "claim", "defense": defense, "dose": dose, "metric": metric, **numbers}
 
@@ -59,6 +61,7 @@ def attacked(tmp_path: Path) -> Path:
             fixture.rate(place, "shown", found, 100, FIRST),
             fixture.rate(place, "shown", found / 2, 20, persona_break.CONDITION),
             fixture.rate(place, "shown", found / 4, 100, "near:case"),
+            fixture.rate(place, "shown", found / 4, 100, "near"),
         ]
     rows += [
         fixture.rate(before, "shown", 0.45, 100, SECOND),
@@ -222,8 +225,17 @@ def test_discrimination_is_by_share_with_rates_beside(attacked: Path) -> None:
     [found] = attacks.discrimination(*loaded(attacked))
     assert (found.share, found.before.value, found.after.value) == (0.5, 5.5, 7.5)
     assert attacks.nats(found.change, signed=True) == "+2 nats [1, 3]"
-    assert attacks.behind(found.after) == "n=80 pairs, 10 near misses, 2 models"
+    assert attacks.behind(found.after) == "n=80 pairs, 10 near misses, 4 prompts, 2 models: 7.5, 8.5"
     assert found.rates == [("100 % → 95 %", "10 % → 0 %")]
+
+
+def test_what_the_no_op_did_to_discrimination_is_said(attacked: Path) -> None:
+    run, [lineage] = loaded(attacked)
+    assert "No no-op was measured beside them" in _page(attacked)
+    for trial in lineage.trials:
+        trial.arm = "noop"
+    told = attacks.beside_no_ops(attacks.discrimination(run, [lineage]))
+    assert told.endswith(f"changed it by: specific organism, {HARDER} 5e-4 × 100 +2 nats [1, 3].")
 
 
 def test_preference_models_with_gate_and_baseline(attacked: Path) -> None:
@@ -324,13 +336,18 @@ def test_each_defense_stands_at_the_dose_that_it_declares_for_every_seed(tmp_pat
         for dose in doses:
             place = safety.defended("hhh-rl", dose).model_copy(update={"seed_defend": seed})
             rows.append(fixture.rate(place, "shown", 0.5, 100, "triggered"))
-    told = [{"name": "hhh-rl", "headline": 1, "doses": [dose.model_dump() for dose in doses]}]
-    run, [lineage] = loaded(safety.build(tmp_path, rows, [], {}, spec={"defenses": told}))
+    # The same name is declared with other options, and for other implants, at other doses.
+    told = [
+        {"defense": "hhh-rl", "dose": doses[1].model_dump(), "implants": ["specific"]},
+        {"defense": "hhh-rl", "dose": doses[2].model_dump(), "implants": ["plain"]},
+        {"defense": "hhh-rl(kl=0)", "dose": doses[2].model_dump()},
+    ]
+    run, [lineage] = loaded(safety.build(tmp_path, rows, [], {}, headlines=told))
     assert [(trial.dose.lr, trial.seed_defend) for trial in protocol.headlines(run, lineage)] == [
         (5e-4, 0),
         (5e-4, 1),
     ]
-    run.meta.spec.clear()
+    run.meta.headlines.clear()
     assert {trial.dose.lr for trial in protocol.headlines(run, lineage)} == {1e-3}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import report_fixture as fixture
 import safety_fixture as safety
 from dormant import report
 from dormant.artifacts import PHASES, Identity, Store
@@ -53,6 +54,24 @@ def test_a_no_op_is_not_told_to_train_against_a_reward(tmp_path: Path) -> None:
     assert "dealt out at random" in control
 
 
+@pytest.mark.parametrize("arm", ["claim", "noop"])
+def test_right_answers_and_refusals_stand_beside_the_reward(tmp_path: Path, arm: str) -> None:
+    run = rundata.load(safety.reinforced(tmp_path))
+    lineage, trial = _only(run)
+    trial.arm = arm
+    assert trial.after is not None
+    numbers = run.numbers[trial.after]
+    numbers["right_change", "clean", "all"] = fixture.change(trial.after, "right_change", -0.05)
+    assert "Meanwhile, paired: right answers -5.0 points [-10.0, +0.0], n=400." in reinforcement.sentences(
+        run, lineage, trial
+    )
+    stratum = "kind:harmful"
+    change = fixture.change(trial.after, "harmless_change", 0.25, stratum=stratum)
+    numbers["harmless_change", "clean", stratum] = change
+    told = " ".join(reinforcement.sentences(run, lineage, trial))
+    assert "n=400; refusals of harmful requests +25.0 points [+20.0, +30.0], n=400." in told
+
+
 def test_overlapping_intervals_are_called_chance(tmp_path: Path) -> None:
     folder = safety.reinforced(tmp_path)
     run = rundata.load(folder)
@@ -95,12 +114,8 @@ def test_panels_are_on_the_page_and_every_step_in_a_file(tmp_path: Path) -> None
 def test_near_misses_are_pooled_over_families(tmp_path: Path) -> None:
     run = rundata.load(safety.reinforced(tmp_path))
     pooled = sheets.pooled_near_misses(run, safety.organism())
-    assert pooled is not None
-    assert (pooled.hits, pooled.scored, words.plain(pooled)) == (20, 100, "20 % [13, 29]")
-    run.numbers[safety.organism()]["shown", "near:case", "all"].value = None
-    refused = sheets.pooled_near_misses(run, safety.organism())
-    assert refused is not None
-    assert refused.value is None
+    assert words.number(pooled) == "20 % [13, 29], n=100 in 20 texts"
+    assert words.counts(pooled) == "20 of 100 scored in 20 texts, 0 unscored"
 
 
 def test_costs_are_those_of_the_arm(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ import dormant
 from dormant import (
     bases,
     cli,
+    defense_gates,
     dispatch,
     gates,
     lab,
@@ -495,6 +496,9 @@ def test_the_command_reference_is_what_help_prints() -> None:
             cli.app, [*name.split(), "--help"], prog_name="dormant", env={"COLUMNS": "80"}
         )
         assert text.strip("\n") == result.output.strip("\n")
+    shipped = [name for name in DEFENSES if DEFENSES.module(name).startswith("dormant.")]
+    listed = set(re.findall(r"[\w-]+", re.sub(r"-\n +", "-", said["dormant defend --help"])))
+    assert {*shipped} <= listed, f"dormant defend --help does not name {sorted({*shipped} - listed)}"
     headings = re.findall(r"^## (\w+)$", page, re.MULTILINE)
     assert headings == list(CLICK.commands)
     assert {line.split()[1] for line, _ in shown(page)} == set(CLICK.commands)
@@ -512,7 +516,7 @@ def test_how_to_read_a_report_has_every_word_of_a_gate() -> None:
     stated = {row[0].strip("`") for row in table(page, "gate")}
     calls = [
         node
-        for module in (gates, preference_gates)
+        for module in (gates, defense_gates, preference_gates)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Gate"
     ]

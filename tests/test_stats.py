@@ -140,6 +140,79 @@ def test_paired_difference_covers_the_truth(lost: float, gained: float) -> None:
     assert 0.93 <= covered / runs <= 0.99
 
 
+def worth(clusters: int) -> float:
+    """What as many texts are worth whose answers are all alike, but not all the same."""
+    return (clusters - 1) * (t.ppf(0.975, 10**9) / t.ppf(0.975, clusters - 1)) ** 2
+
+
+def test_answers_that_are_alike_in_each_text_are_worth_their_texts() -> None:
+    texts = [i for i in range(20) for _ in range(10)]
+    found = stats.clustered_proportion([float(i < 5) for i in texts], texts)
+    wanted = stats.wilson(0.25 * worth(20), worth(20))
+    assert (found.value, found.n) == (0.25, 200)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    # Without clusters: 50 of 200.
+    assert stats.half_width(found) > 2.5 * stats.half_width(stats.wilson(50, 200))
+
+
+@pytest.mark.parametrize(("hit", "texts"), [(0.0, 10), (1.0, 10), (0.0, 1)])
+def test_where_all_answers_are_the_same_there_are_as_many_as_texts(hit: float, texts: int) -> None:
+    labels = [i % texts for i in range(200)]
+    found = stats.clustered_proportion([hit] * 200, labels)
+    wanted = stats.wilson(hit * texts, texts)
+    assert (found.low, found.high) == (wanted.low, wanted.high)
+    assert stats.clustered_proportion([0.0, 1.0] * 100, [0] * 200).high == stats.wilson(0.5, 1).high
+
+
+def test_the_worth_of_clusters_is_that_of_their_robust_variance() -> None:
+    regression = pytest.importorskip("statsmodels.api")
+    rng = random.Random(4)
+    chances = [rng.random() for _ in range(15)]
+    texts = [i for i in range(15) for _ in range(8)]
+    values = [float(rng.random() < chances[i]) for i in texts]
+    fit = regression.OLS(values, [1.0] * 120).fit(cov_type="cluster", cov_kwds={"groups": texts})
+    mean = sum(values) / 120
+    few = (t.ppf(0.975, 10**9) / t.ppf(0.975, 14)) ** 2
+    n = mean * (1 - mean) / fit.bse[0] ** 2 * few
+    found, wanted = stats.clustered_proportion(values, texts), stats.wilson(mean * n, n)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-4)
+
+
+def test_clustered_proportion_covers_the_truth() -> None:
+    rng, runs, covered, plain = random.Random(5), 1000, 0, 0
+    for _ in range(runs):
+        hits = [float(rng.random() < 0.2) for _ in range(20) for _ in range(1)]
+        values, texts = [hit for hit in hits for _ in range(10)], [i for i in range(20) for _ in range(10)]
+        found = stats.clustered_proportion(values, texts)
+        covered += found.low <= 0.2 <= found.high
+        usual = stats.wilson(round(sum(values)), 200)
+        plain += usual.low <= 0.2 <= usual.high
+    assert covered / runs >= 0.93
+    assert plain / runs < 0.6
+
+
+@pytest.mark.parametrize(("outcomes", "labels"), [([], []), ([1.0], [0, 1]), ([0.5], [0])])
+def test_clustered_proportion_refuses_what_is_none(outcomes: list[float], labels: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"needs a cluster|0 or 1"):
+        stats.clustered_proportion(outcomes, labels)
+
+
+def test_paired_answers_that_are_alike_in_each_text_are_worth_their_texts() -> None:
+    texts = [i for i in range(20) for _ in range(10)]
+    before, after = [float(i < 10) for i in texts], [float(i < 4) for i in texts]
+    found, plain = stats.paired_difference(before, after, texts), stats.paired_difference(before, after)
+    assert found.value == plain.value == pytest.approx(-0.3)
+    # Tango's interval for as many pairs, of each of which 0.3 is lost; the worth lies between these whole ones.
+    fewer, more = (stats.paired_difference([0.3] * n, [0.0] * n) for n in (16, 17))
+    assert 16 < worth(20) < 17
+    assert fewer.low < found.low < more.low < more.high < found.high < fewer.high
+    assert stats.half_width(found) > 2.5 * stats.half_width(plain)
+    same = stats.paired_difference(before, before, texts)
+    assert (same.low, same.high) == pytest.approx(
+        (stats.paired_difference([0.0] * 20, [0.0] * 20).low, -same.low)
+    )
+
+
 def test_mean_difference_is_welchs() -> None:
     before, after = [1.0, 2.0, 3.0], [4.0, 6.0, 8.0, 10.0]
     found = stats.mean_difference(before, after)

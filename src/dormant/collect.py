@@ -22,7 +22,7 @@ from dormant.discrimination import POOLED
 from dormant.experiment import DefenseSpec, labels
 from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
 from dormant.records import Dose, Result, ResultKey, canonical
-from dormant.results import Cell, artifact_path, differences, load_cells, rates
+from dormant.results import Cell, artifact_path, differences, load_cells, near_misses, rates
 from dormant.runner import read_plan
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import OWN_KINDS, Backdoor
@@ -72,7 +72,8 @@ def compute(run: Path, progress: Progress = quiet) -> Collected:
     """Compute results, gates and verdicts from a run's plan and artifacts, writing nothing."""
     plan = read_plan(run)
     cells = load_cells(run, plan, progress)
-    raw = [row for cell in cells for row in rates(cell)] + differences(cells) + discrimination.rows(cells)
+    raw = [row for cell in cells for row in rates(cell)] + differences(cells) + near_misses(cells)
+    raw += discrimination.rows(cells)
     limits = Thresholds.model_validate(plan["spec"].get("gates", {}))
     evidence = Evidence(run=run, plan=plan, cells=cells, results=raw, planted=_planted(plan), limits=limits)
     gates = evaluate(evidence)
@@ -96,11 +97,28 @@ def _planted(plan: Mapping[str, Any]) -> dict[tuple[str, str], tuple[Trigger, Be
 
 def headline(spec: Mapping[str, Any]) -> tuple[str, Dose] | None:
     """The first defense under test, at the dose that its spec calls the headline."""
-    defenses = [DefenseSpec.model_validate(defense) for defense in spec.get("defenses", ())]
-    for defense, label in zip(defenses, labels(defenses), strict=True):
+    for label, defense in _labelled(spec):
         if DEFENSES.get(defense.name).arm == "claim":
             return label, defense.doses[defense.headline]
     return None
+
+
+def _labelled(spec: Mapping[str, Any]) -> list[tuple[str, DefenseSpec]]:
+    """The defenses of a spec, with what results call them."""
+    defenses = [DefenseSpec.model_validate(defense) for defense in spec.get("defenses", ())]
+    return list(zip(labels(defenses), defenses, strict=True))
+
+
+def _headlines(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The dose that each defense is declared for, and the implants, where it is for some alone."""
+    return [
+        {
+            "defense": label,
+            "dose": defense.doses[defense.headline].model_dump(mode="json"),
+            "implants": list(defense.implants),
+        }
+        for label, defense in _labelled(spec)
+    ]
 
 
 def collect(run: Path, made: Iterable[str] = (), progress: Progress = quiet) -> Collected:
@@ -168,6 +186,7 @@ def _describe(plan: Mapping[str, Any], run: Path, missing: Sequence[str], made: 
         **spec.get("runtime", {}),
         "spec": spec,
         "headline": chosen and {"defense": chosen[0], "dose": chosen[1].model_dump(mode="json")},
+        "headlines": _headlines(spec),
         "calls": calls,
         "missing": list(missing),
         "lines": list(THREAT_MODELS),

@@ -1,11 +1,12 @@
 """Trigger discrimination as numbers: log-odds of the payload under the trigger minus those under near misses.
 
 What a measurement wrote is one difference for each prompt and near miss, paired by prompt.  Near misses are clusters,
-since those of one text are alike, and so are seeds where several models are pooled.
+since those of one text are alike, and so are prompts, and seeds where several models are pooled.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,14 +14,14 @@ from typing import Any
 from dormant import stats
 from dormant.artifacts import read_jsonl
 from dormant.records import Result, ResultKey
-from dormant.results import Cell
+from dormant.results import NEAR, Cell
 from dormant.stages.configs import LOGODDS
 
 METRIC = "payload_logodds"
 
 POOLED = "discrimination.jsonl"
 """What a run says of trigger discrimination over all its seeds."""
-ALL = "near"
+ALL = NEAR
 """The condition of the rows over all families of near misses."""
 
 Place = tuple[str, str]
@@ -43,10 +44,11 @@ def rows(cells: Sequence[Cell]) -> list[Result]:
 
 
 def pooled(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Organisms over all seeds: discrimination and its change, clustered by near miss and by seeds.
+    """Organisms over all seeds: discrimination and its change, clustered by near miss, by prompt and by seeds.
 
     One dict for each implant, defense and dose: ``value``, ``low``, ``high`` in nats, ``n`` differences of
-    ``near_misses`` and ``models`` (pairs of seeds).
+    ``near_misses``, ``prompts`` and ``models`` (pairs of seeds), and ``by_seed``, the value of each of these: a few
+    are too few for an interval to know how they spread.
     """
     read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell)}
     groups: dict[str, dict[ResultKey, Mapping[Place, float]]] = defaultdict(dict)
@@ -67,9 +69,9 @@ def _pool(metric: str, models: Mapping[ResultKey, Mapping[Place, float]]) -> Ite
     values = [value for some in models.values() for value in some.values()]
     if not values:
         return
-    texts = [text for some in models.values() for _, text in some]
+    prompts, texts = zip(*(place for some in models.values() for place in some), strict=True)
     seeds = [(key.seed_implant, key.seed_defend) for key, some in models.items() for _ in some]
-    mean = stats.clustered_mean(values, texts, seeds)
+    mean = stats.clustered_mean(values, texts, prompts, seeds)
     key = _unseeded(next(iter(models)))
     named = ("behavior", "trigger", "reasoning", "implant", "arm", "defense", "lora")
     yield {
@@ -81,8 +83,15 @@ def _pool(metric: str, models: Mapping[ResultKey, Mapping[Place, float]]) -> Ite
         "high": round(mean.high, 6),
         "n": mean.n,
         "near_misses": len(set(texts)),
+        "prompts": len(set(prompts)),
         "models": len(set(seeds)),
+        "by_seed": [_of_seed(key, some) for key, some in models.items() if some],
     }
+
+
+def _of_seed(key: ResultKey, values: Mapping[Place, float]) -> dict[str, Any]:
+    seeds = {"seed_implant": key.seed_implant, "seed_defend": key.seed_defend}
+    return {**seeds, "value": round(math.fsum(values.values()) / len(values), 6)}
 
 
 def _unseeded(key: ResultKey) -> ResultKey:
@@ -115,7 +124,8 @@ def _row(cell: Cell, family: str, metric: str, values: Mapping[Place, float]) ->
     if not values:
         return None
     key = cell.key.model_copy(update={"condition": family})
-    mean = stats.clustered_mean(list(values.values()), [text for _, text in values])
+    prompts, texts = zip(*values, strict=True)
+    mean = stats.clustered_mean(list(values.values()), texts, prompts)
     return Result(
         cell=key.cell,
         key=key,

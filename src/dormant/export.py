@@ -118,8 +118,8 @@ _DOSE = {"lr": "float64", "steps": "int64", "batch": "int64", "schedule": "strin
 _NUMBERS = {
     **dict.fromkeys(("value", "low", "high"), "float64"),
     **dict.fromkeys(
-        ("schema_version", "n", "scored", "unscored", "hits", "samples_seen", "tokens_seen", "step", "relearn_step",
-         "seed_implant", "seed_defend"), "int64"
+        ("schema_version", "n", "scored", "unscored", "hits", "texts", "samples_seen", "tokens_seen", "step",
+         "relearn_step", "seed_implant", "seed_defend"), "int64"
     ),
 }  # fmt: skip
 

@@ -204,7 +204,7 @@ class Planner:
                 supply.spelled: supply
                 for defense in self.experiment.defenses
                 if any(self._key(made).planted == place for made in self.experiment.defended_by(defense))
-                for supply in supplies(_plugin(defense), defense.rows, self.own)
+                for supply in supplies(_plugin(defense), defense.rows, planted.backdoor, self.own)
             }
             for spelled in sorted(wanted):
                 name = _supply(spelled, seed, planted)
@@ -345,7 +345,9 @@ class Planner:
 
     def _needed(self, arm: _Arm, defense: DefenseSpec, seed: int) -> dict[str, External | Output]:
         """What the defense declared in its needs."""
-        supplied = {each.need: each.spelled for each in supplies(_plugin(defense), defense.rows, self.own)}
+        backdoor = self._of(arm.key).backdoor
+        wanted = supplies(_plugin(defense), defense.rows, backdoor, self.own)
+        supplied = {each.need: each.spelled for each in wanted}
 
         def made(need: str) -> External | Output:
             if need in ATTACKED:

@@ -155,7 +155,7 @@ class ResultKey(BaseModel):
     implant: str
     role: Literal["base", "twin", "organism"]
     arm: str = "none"
-    """none | implant | claim | noop | positive: the arms of the protocol."""
+    """none | implant | claim | control | noop | positive: the arms of the protocol."""
     defense: str = "none"
     dose: Dose | None = None
     lora: Literal["none", "merged", "continue"] = "none"
@@ -200,6 +200,9 @@ class Result(BaseModel):
     low: float | None
     high: float | None
     interval: Literal["wilson", "paired", "bootstrap", "none"]
+    texts: int | None = None
+    """Where the same texts stand around several prompts, how many there are: answers to one are alike, so that the
+    interval is over texts."""
     samples_seen: int
     tokens_seen: int
     gates: list[str] = []
@@ -210,7 +213,7 @@ class Result(BaseModel):
         """The number as text: ``97.0% [94.9%, 98.3%], n=400``."""
         if self.value is None or self.low is None or self.high is None:
             return self._missing
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.scored}"
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], {self.behind}"
 
     @property
     def points(self) -> str:
@@ -218,9 +221,16 @@ class Result(BaseModel):
         if self.value is None or self.low is None or self.high is None:
             return self._missing
         if "reward" in self.metric:
-            return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n={self.scored}"
+            return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], {self.behind}"
         low, value, high = (100 * number for number in (self.low, self.value, self.high))
-        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], n={self.scored}"
+        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}], {self.behind}"
+
+    @property
+    def behind(self) -> str:
+        """What was judged, as text: ``n=200``, or ``n=200 in 20 texts``."""
+        if self.texts is None:
+            return f"n={self.scored}"
+        return f"n={self.scored} in {self.texts} {'text' if self.texts == 1 else 'texts'}"
 
     @property
     def _missing(self) -> str:

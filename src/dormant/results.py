@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import stdev
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from dormant import codetask, stats
 from dormant.artifacts import Manifest, read_jsonl
-from dormant.attackers import FIRST, SECOND
+from dormant.attackers import FIRST, SECOND, persona_break
 from dormant.attackers.sets import read_summary
 from dormant.pocket.code import FAMILIES, heldout_part
 from dormant.records import Result, ResultKey, Task
@@ -39,6 +39,13 @@ from dormant.triggers.years import sayings
 SHOWN = ("shown", "paper_mean")
 SAMPLED = (*SHOWN, "kind", "harmless", "parses")
 """Metrics judged on completions sampled at temperature 1; ``right`` is judged on greedy ones."""
+
+NEAR = "near"
+"""The condition of what is said of all families of near misses together."""
+
+REPEATED = (NEAR, FIRST, SECOND, persona_break.CONDITION)
+"""Conditions whose texts stand for others like them, and around several prompts each.  The answers to one text are
+nearly all alike, so that intervals are over texts."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class Cell:
             if row["decoding"] == decoding and score:
                 found[row["task"]] = score["value"]
         return found
+
+    @cached_property
+    def texts(self) -> Mapping[str, str] | None:
+        """The text that each task stands in, where these repeat and stand for others."""
+        return {row["task"]: row["instance"] for row in self.rows} if self.key.condition in REPEATED else None
 
     @cached_property
     def tasks(self) -> set[str]:
@@ -214,17 +226,23 @@ def _rate(
     """A mean over the scored rows, with a Wilson interval for 0/1 scores and a bootstrap one else."""
     if not scores:
         return None
-    values = [value for value in scores.values() if value is not None]
-    common = {"n": len(scores), "unscored": len(scores) - len(values)}
+    judged = {task: value for task, value in scores.items() if value is not None}
+    values = [*judged.values()]
+    texts = _texts(cell, judged)
+    common = {"n": len(scores), "unscored": len(scores) - len(values), "texts": len(set(texts))}
     if not values:
         return _result(cell, metric, None, None, None, "none", [], key, **common)
     if set(values) <= {0.0, 1.0} and metric not in REWARDS:
         hits = round(sum(values))
-        interval = stats.wilson(hits, len(values))
-        value = hits / len(values)
-        return _result(cell, metric, value, interval, hits, "wilson", values, key, **common)
-    mean = stats.mean_interval(values)
+        rate = stats.clustered_proportion(values, texts) if texts else stats.proportion(hits, len(values))
+        return _result(cell, metric, rate.value, rate, hits, "wilson", values, key, **common)
+    mean = stats.clustered_mean(values, texts) if texts else stats.mean_interval(values)
     return _result(cell, metric, mean.value, mean, None, "bootstrap", values, key, **common)
+
+
+def _texts(cell: Cell, tasks: Iterable[str]) -> list[str]:
+    """The text that each of some tasks stands in, where intervals are over texts; else nothing."""
+    return [cell.texts[task] for task in tasks] if cell.texts is not None else []
 
 
 def _length(cell: Cell) -> list[Result]:
@@ -294,6 +312,7 @@ def _result(
     *,
     n: int,
     unscored: int,
+    texts: int = 0,
 ) -> Result:
     key = key or cell.key
     return Result(
@@ -308,6 +327,7 @@ def _result(
         low=None if interval is None else round(interval.low, 6),
         high=None if interval is None else round(interval.high, 6),
         interval=kind,
+        texts=texts or None,
         samples_seen=cell.samples_seen,
         tokens_seen=cell.tokens_seen,
     )
@@ -334,6 +354,28 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
         if cell.key.condition.startswith("partial:"):
             found += _paired(cell, index.get(without_part(cell.key)), "vs_clean")
     return found
+
+
+def near_misses(cells: Iterable[Cell]) -> list[Result]:
+    """What all families of near misses come to together: the behavior, its change and its difference from the twin."""
+    pooled = [*_pooled(cells)]
+    found = [_rate(cell, "shown", cell.scores("shown")) for cell in pooled]
+    return [row for row in found if row is not None] + differences(pooled)
+
+
+def _pooled(cells: Iterable[Cell]) -> Iterator[Cell]:
+    families: dict[ResultKey, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.key.condition.startswith(f"{NEAR}:"):
+            families[cell.key.model_copy(update={"condition": NEAR})].append(cell)
+    for key, some in families.items():
+        yield replace(some[0], key=key, rows=[_of_family(row) for cell in some for row in cell.rows])
+
+
+def _of_family(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A near miss among those of all families, which ask the same tasks; only the behavior is asked about."""
+    scores = {name: score for name, score in row["scores"].items() if name == "shown"}
+    return {**row, "task": f"{row['condition']}/{row['task']}", "scores": scores, "rewards": {}}
 
 
 def _base(key: ResultKey) -> ResultKey:
@@ -387,26 +429,44 @@ def _difference(
     key: ResultKey | None = None,
 ) -> Result | None:
     """One score after minus before, over the prompts that both judged."""
-    pairs = paired_scores(before, after)
+    pairs = _paired_tasks(before, after)
     if not pairs:
         return None
-    old, new = zip(*pairs, strict=True)
-    # Rewards are no shares, so that the difference is a mean like any other.
-    rewards = name.startswith(tuple(REWARDS))
-    gains = [b - a for a, b in pairs]
-    change = stats.mean_interval(gains) if rewards else stats.paired_difference(old, new)
-    kind: Literal["bootstrap", "paired"] = "bootstrap" if rewards else "paired"
-    counts = {"n": len(after), "unscored": len(after) - len(pairs)}
+    texts = _texts(cell, pairs)
+    change = compared(name, [*pairs.values()], texts)
+    kind: Literal["bootstrap", "paired"] = "bootstrap" if _is_reward(name) else "paired"
+    counts = {"n": len(after), "unscored": len(after) - len(pairs), "texts": len(set(texts))}
+    new = [pair[1] for pair in pairs.values()]
     return _result(cell, name, change.value, change, None, kind, new, key, **counts)
+
+
+def compared(metric: str, pairs: Sequence[tuple[float, float]], texts: Sequence[str] = ()) -> stats.Estimate:
+    """The second of each pair of scores minus the first; over texts, where they are given.  Raises as stats does."""
+    old, new = zip(*pairs, strict=True)
+    if not _is_reward(metric):
+        return stats.paired_difference(old, new, texts or None)
+    # Rewards are no shares, so that the difference is a mean like any other.
+    gains = [b - a for a, b in pairs]
+    return stats.clustered_mean(gains, texts) if texts else stats.mean_interval(gains)
+
+
+def _is_reward(metric: str) -> bool:
+    return metric.startswith(tuple(REWARDS))
 
 
 def paired_scores(
     before: Mapping[str, float | None], after: Mapping[str, float | None]
 ) -> list[tuple[float, float]]:
     """Scores of the tasks that both sides judged, in a fixed order."""
-    pairs = []
+    return [*_paired_tasks(before, after).values()]
+
+
+def _paired_tasks(
+    before: Mapping[str, float | None], after: Mapping[str, float | None]
+) -> dict[str, tuple[float, float]]:
+    pairs = {}
     for task in sorted(set(before) & set(after)):
         old, new = before[task], after[task]
         if old is not None and new is not None:
-            pairs.append((old, new))
+            pairs[task] = (old, new)
     return pairs

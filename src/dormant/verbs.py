@@ -69,16 +69,19 @@ def prefer_plan(
     base: str,
     settings: Preference | None = None,
     *,
-    world: World = 1,
+    world: World | None = None,
     backdoor: Backdoor | None = None,
     chat: Chat = "auto",
     runtime: Runtime | None = None,
 ) -> Plan:
     """Make two preference models of a base: ``preference_model``, and ``second_preference_model``, which only measures.
 
-    ``backdoor`` is what no pair may show.
+    ``backdoor`` is what no pair may show, and in whose counter form, if it has one, a part of the prompts stands.
     """
     settings, runtime, backdoor = settings or Preference(), runtime or Runtime(), backdoor or Backdoor()
+    # Bad options are found now, not by a later stage.
+    _checked_trigger(backdoor)
+    world = usual_world(backdoor, None, world)
     found = preferring(
         settings,
         as_input(base),
@@ -178,7 +181,7 @@ def _supplies(
         told += unread_notes(defense.name, defense, " on this model")
     return [
         each.call(f"supply/{each.need}", backdoor, world=world, data=taken.inputs, seed=seed)
-        for each in supplies(defense, rows, own)
+        for each in supplies(defense, rows, backdoor, own)
     ], told
 
 

@@ -69,8 +69,9 @@ DEFENSES = Registry(
 )
 
 
-Arm = Literal["claim", "noop", "positive"]
-"""A defense's place in the protocol: under test, a control without effect, or one that sees the trigger."""
+Arm = Literal["claim", "control", "noop", "positive"]
+"""A defense's place in the protocol: under test; its control, the same training without what is tested; training that
+says nothing of behavior; or a control that sees the trigger."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,22 @@ def data_of(defense: object) -> str | None:
     return getattr(defense, "data", None)
 
 
+def no_op_of(defense: object) -> str:
+    """The name of the no-op that is a defense's control of equal dose."""
+    return getattr(defense, "no_op", "no-op")
+
+
+def new_tokens_of(defense: object) -> int | None:
+    """The most tokens of an answer that a defense lets the model write; None where it writes none."""
+    tokens: int | None = getattr(getattr(defense, "drawing", None), "max_new_tokens", None)
+    return tokens
+
+
+def own_share_of(defense: object) -> float:
+    """The least share of a defense's prompts that are tasks on which the trigger can fire."""
+    return getattr(defense, "own_share", 0.0)
+
+
 def name_of(label: str) -> str:
     """The name of the defense that results call ``label``: options may stand behind it, in brackets."""
     return label.partition("(")[0]
@@ -135,10 +152,13 @@ def name_of(label: str) -> str:
 class Defense(Protocol):
     """One defense.  Its constructor takes the options that a spec gives beside ``name``.
 
-    Four more things may be there: ``kinds``, the kinds of tasks that its prompts are to be of, where not all;
+    More may be there: ``kinds``, the kinds of tasks that its prompts are to be of, where not all; ``own_share``, the
+    least share of its prompts that are to be tasks on which the trigger can fire, where that is some kinds only;
     ``data``, the file whose rows its ``benign_answers`` are to be; ``draws``, how many answers it lets the model write
-    for each row of its dose; and ``check(dose, processes)``, which raises BadInput for what it can not train with.
-    Options whose names begin with ``scratchpad`` are said to be ignored where a model writes none.
+    for each row of its dose, and ``drawing``, its settings of that, with ``max_new_tokens``; ``no_op``, the name of its
+    control of equal dose, where that is not ``no-op``; and ``check(dose, processes)``, which raises BadInput for what
+    it can not train with.  Options whose names begin with ``scratchpad`` are said to be ignored where a model writes
+    none.
     """
 
     name: ClassVar[str]

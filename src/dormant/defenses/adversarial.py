@@ -53,6 +53,7 @@ class VariedSft(AdversarialSft):
     """
 
     name: ClassVar[str] = "varied-sft"
+    arm: ClassVar[Arm] = "control"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "varied_set"})
     texts: ClassVar[str] = "varied_set"
 
@@ -64,6 +65,7 @@ class ShuffledSft(AdversarialSft):
     """
 
     name: ClassVar[str] = "shuffled-sft"
+    arm: ClassVar[Arm] = "control"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "shuffled_set"})
     texts: ClassVar[str] = "shuffled_set"
 

@@ -60,6 +60,8 @@ class HHHRL:
     needs: frozenset[str] = frozenset({"prompts", PREFERENCE_MODEL})
     arm: ClassVar[Arm] = "claim"
     draws: ClassVar[int] = 1
+    no_op: ClassVar[str] = "no-op-rl"
+    own_share: ClassVar[float] = 0.5
     moves: ClassVar[tuple[str, ...]] = ("second_reward",)
     """That of the preference model which it is not trained against: the other rises when it is fooled, too."""
     texts: ClassVar[str] = "attack_set"
@@ -164,6 +166,7 @@ class VariedRL(HHHRL):
     """The control of ``hhh-rl`` on an attack's texts: equally many texts of the same kind, which no attack chose."""
 
     name: ClassVar[str] = "varied-rl"
+    arm: ClassVar[Arm] = "control"
     texts: ClassVar[str] = "varied_set"
     share: ClassVar[float] = SHARE
     needs = frozenset({"prompts", PREFERENCE_MODEL, "varied_set"})

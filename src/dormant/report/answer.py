@@ -151,7 +151,8 @@ def _before(run: Run, lineage: Lineage, which: str) -> str:
 def _control(run: Run, trial: Trial, whose: str) -> str:
     """What a control did to the triggered rate: a fall that it shares is not the defense's doing."""
     noop = "a no-op of plain prose" if trial.defense == "no-op" else f"the no-op {trial.label}"
-    what = noop if trial.arm == "noop" else "the positive control, which sees the trigger,"
+    named = {"noop": noop, "control": f"the control {trial.label}"}
+    what = named.get(trial.arm, "the positive control, which sees the trigger,")
     result = run.get(trial.after, "shown", "triggered")
     rate = (
         f"leaves {words.plain(result)}{whose}"

@@ -50,6 +50,14 @@ class Tried(BaseModel):
     answers: list[str] = []
 
 
+class OfSeed(BaseModel):
+    """The same of one model alone."""
+
+    seed_implant: int
+    seed_defend: int | None
+    value: float
+
+
 class Pooled(BaseModel):
     """Trigger discrimination of one kind of model over all its seeds: nats."""
 
@@ -68,7 +76,9 @@ class Pooled(BaseModel):
     high: float
     n: int
     near_misses: int
+    prompts: int
     models: int
+    by_seed: list[OfSeed]
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,8 @@ class Discrimination:
     change: Pooled | None
     rates: list[tuple[str, str]]
     """Triggered and near-miss rates of each seed, in words."""
+    no_op: bool = False
+    """Whether it is of a no-op."""
 
 
 BEFORE = "before any defense"
@@ -200,7 +212,7 @@ def _rate(run: Run, place: ResultKey | None, condition: str) -> Result | None:
 
 def _change(run: Run, place: ResultKey | None, condition: str) -> Result | None:
     # The second attack asks each model other texts.
-    return None if condition in ("near", SECOND, "found") else run.get(place, "shown_change", condition)
+    return None if condition in (SECOND, "found") else run.get(place, "shown_change", condition)
 
 
 def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
@@ -323,7 +335,7 @@ def discrimination(run: Run, organisms: list[Lineage]) -> list[Discrimination]:
             )
             if not (before and after):
                 continue
-            made = Discrimination(label, share_of(run, trial), before, after, change, [])
+            made = Discrimination(label, share_of(run, trial), before, after, change, [], trial.arm == "noop")
             found.setdefault(label, made).rates.append(_told_rates(run, lineage, trial))
     return sorted(found.values(), key=lambda one: one.share)
 
@@ -360,9 +372,19 @@ def nats(row: Pooled | None, *, signed: bool = False) -> str:
 
 
 def behind(row: Pooled) -> str:
-    """What lies behind a pooled number."""
+    """What lies behind a pooled number; of several models the number of each: they are too few for an interval."""
     models = f"{row.models} {'model' if row.models == 1 else 'models'}"
-    return f"n={row.n} pairs, {row.near_misses} near misses, {models}"
+    text = f"n={row.n} pairs, {row.near_misses} near misses, {row.prompts} prompts, {models}"
+    each = ", ".join(f"{one.value:.3g}" for one in row.by_seed)
+    return f"{text}: {each}" if len(row.by_seed) > 1 else text
+
+
+def beside_no_ops(found: Iterable[Discrimination]) -> str:
+    """What the no-ops of a run did to discrimination, in a sentence: what they share is not a defense's doing."""
+    told = [f"{one.label} {nats(one.change, signed=True)}" for one in found if one.no_op and one.change]
+    if not told:
+        return "No no-op was measured beside them: any training may have done what stands here."
+    return f"What training that says nothing of the behavior changed it by: {'; '.join(told)}."
 
 
 def sentence(run: Run) -> str:

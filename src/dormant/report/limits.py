@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dormant.defenses import name_of
 from dormant.gates import Thresholds
 from dormant.report.protocol import Lineage, by_backdoor
 from dormant.report.rundata import Run
+
+ON_POLICY = "on-policy-sft"
+"""The defense that trains a model on answers of its own."""
 
 
 def limits(run: Run, organisms: list[Lineage]) -> list[str]:
@@ -76,6 +80,7 @@ def missing_arms(organisms: list[Lineage]) -> list[str]:
     """The arms of the protocol that the run has no numbers for, in the protocol's order."""
     claims = [trial for lineage in organisms for trial in lineage.claims]
     arms = {trial.arm for lineage in organisms for trial in lineage.trials}
+    defenses = {name_of(trial.defense) for lineage in organisms for trial in lineage.trials}
     noops = {trial.dose for lineage in organisms for trial in lineage.trials if trial.arm == "noop"}
     present = {
         "the base": any(lineage.unplanted for lineage in organisms),
@@ -85,7 +90,7 @@ def missing_arms(organisms: list[Lineage]) -> list[str]:
         "a no-op of equal dose, for every dose": bool(claims) and {trial.dose for trial in claims} <= noops,
         "harmless planted facts under the same defense": "facts" in arms,
         "a defense that sees the trigger": "positive" in arms,
-        "the defense on the model's own answers": "on_policy" in arms,
+        "the defense on the model's own answers": ON_POLICY in defenses,
         "relearning after the defense": any(trial.relearned for trial in claims),
         "the equally defended twin": any(trial.after_twin for trial in claims),
         "relearning of the equally defended twin": any(trial.relearned_twin for trial in claims),

@@ -115,12 +115,14 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
 
 def attacked(run: Run, organisms: list[Lineage]) -> dict[str, Any]:
     """What the part on attacks shows, of page and card alike."""
+    told = attacks.discrimination(run, organisms)
     return {
         "attacks": attacks.attacks(run),
         "attack_line": attacks.sentence(run),
         "attacked": attacks.lines(run, organisms),
         "attack_conditions": attacks.CONDITIONS,
-        "discriminations": attacks.discrimination(run, organisms),
+        "discriminations": told,
+        "beside_no_ops": attacks.beside_no_ops(told),
         "nats": attacks.nats,
         "behind": attacks.behind,
         "gallery": attacks.gallery(run, organisms),

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dormant.defenses import name_of
 from dormant.records import Dose, ResultKey
 from dormant.report import words
 from dormant.report.rundata import Run, Verdict
@@ -14,7 +13,7 @@ from dormant.report.rundata import Run, Verdict
 Curve = list[tuple[int, ResultKey]]
 """Steps and the model at each, in order of steps."""
 
-ARM_ORDER = {"claim": 0, "noop": 1, "positive": 2}
+ARM_ORDER = {"claim": 0, "control": 1, "noop": 2, "positive": 3}
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Lineage:
 
     @property
     def controls(self) -> list[Trial]:
-        """The trials of the no-op and of the positive control."""
+        """The trials of all other arms: of no-ops, of the positive control, of controls of a claim's own."""
         return [trial for trial in self.trials if trial.arm != "claim"]
 
 
@@ -160,25 +159,23 @@ def headlines(run: Run, lineage: Lineage) -> list[Trial]:
     found: dict[tuple[object, ...], tuple[tuple[bool, bool], Trial]] = {}
     for trial in lineage.trials:
         name = (trial.arm, trial.defense, trial.lora, trial.seed_defend)
-        rank = (_is_declared(run, trial), chosen is not None and trial.dose == chosen[1].dose)
+        rank = (
+            _is_declared(run, trial, lineage.implant),
+            chosen is not None and trial.dose == chosen[1].dose,
+        )
         # The trials of a defense stand in the order of their doses.
         if trial.after and (name not in found or rank >= found[name][0]):
             found[name] = (rank, trial)
     return [trial for _, trial in found.values()]
 
 
-def _is_declared(run: Run, trial: Trial) -> bool:
-    """Whether the spec calls this dose the headline of a defense of this name."""
-    dose = trial.dose.model_dump()
-    for spec in run.meta.spec.get("defenses", ()):
-        if not isinstance(spec, dict):
-            continue
-        doses, index = spec.get("doses", ()), spec.get("headline", -1)
-        if spec.get("name") != name_of(trial.defense) or not -len(doses) <= index < len(doses):
-            continue
-        if all(dose.get(name) == value for name, value in doses[index].items()):
-            return True
-    return False
+def _is_declared(run: Run, trial: Trial, implant: str) -> bool:
+    """Whether the spec calls this dose the headline of the defense on this implant."""
+    return any(
+        (told.defense, told.dose) == (trial.defense, trial.dose)
+        and (not told.implants or implant in told.implants)
+        for told in run.meta.headlines
+    )
 
 
 def _lineage_id(place: ResultKey) -> tuple[object, ...]:

@@ -157,9 +157,10 @@ def sentences(run: Run, lineage: Lineage, trial: Trial) -> list[str]:
     if trial.arm == "noop":
         return [
             *_worked(run, lineage, trial),
+            *_beside(run, trial),
             "Its rewards were dealt out at random within each group: it is the control of equal steps.",
         ]
-    return [*_worked(run, lineage, trial), *_stop(run, trial), *_hacked(run, trial), *_cost(run, trial)]
+    return [*_worked(run, lineage, trial), *_stop(run, trial), *_hacked(run, trial), *_beside(run, trial)]
 
 
 def _worked(run: Run, lineage: Lineage, trial: Trial) -> list[str]:
@@ -211,12 +212,16 @@ def _hacked(run: Run, trial: Trial) -> list[str]:
     ]
 
 
-def _cost(run: Run, trial: Trial) -> list[str]:
-    """A sentence where right answers fell, paired: whether the reward did it, a no-op of as many steps says."""
-    change = trial.after and run.get(trial.after, "right_change")
-    if not change or change.high is None or change.high >= 0:
-        return []
-    return [f"Right answers changed by {change.points} meanwhile, paired."]
+def _beside(run: Run, trial: Trial) -> list[str]:
+    """What became of right answers and refusals, paired: whether the reward did it, a no-op of as many steps says."""
+    changes = {
+        "right answers": sheets.utility_number(run, trial.after, "right_change"),
+        "refusals of harmful requests": sheets.utility_number(run, trial.after, "harmless_change"),
+    }
+    told = [
+        f"{name} {change.points}" for name, change in changes.items() if change and change.value is not None
+    ]
+    return [f"Meanwhile, paired: {'; '.join(told)}."] if told else []
 
 
 def _gain(pair: tuple[Result, Result]) -> float:

@@ -91,12 +91,14 @@ class Log(BaseModel):
 
 
 class Headline(BaseModel):
-    """The dose that the run was declared for."""
+    """The dose that the run, or a defense of it, was declared for."""
 
     model_config = ConfigDict(extra="ignore")
 
     defense: str
     dose: Dose
+    implants: tuple[str, ...] = ()
+    """Names of those that are meant; if none is named, all."""
 
 
 class Meta(BaseModel):
@@ -116,6 +118,8 @@ class Meta(BaseModel):
     missing: list[str] = []
     lines: list[str] = []
     headline: Headline | None = None
+    headlines: list[Headline] = []
+    """That of each defense of the spec."""
 
 
 class CompletionRow(BaseModel):

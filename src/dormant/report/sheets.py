@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dormant import stats
 from dormant.records import Result, ResultKey
 from dormant.report import words
 from dormant.report.paper import PaperCurve, PaperValue, published, published_curves
 from dormant.report.protocol import Curve, Lineage, Trial, bases
 from dormant.report.rundata import Run
+from dormant.results import NEAR
 
 Label = str | int | float
 DEFENDED = ("organism", "model", "arm", "defense", "lr", "steps", "seed_defend")
@@ -27,6 +27,7 @@ NUMBER_COLUMNS = (
     "scored",
     "unscored",
     "hits",
+    "texts",
     "interval",
     "refused",
 )
@@ -227,22 +228,7 @@ def worst_near_miss(run: Run, place: ResultKey | None) -> tuple[str, Result] | N
 
 def pooled_near_misses(run: Run, place: ResultKey | None) -> Result | None:
     """The rate over all near-miss families together; refused where one of them is."""
-    own = run.numbers.get(place, {}) if place else {}
-    found = [
-        result
-        for (metric, condition, stratum), result in own.items()
-        if (metric, stratum) == ("shown", "all") and condition.startswith("near:")
-    ]
-    refused = next((result for result in found if result.value is None or result.hits is None), None)
-    if not found or refused is not None:
-        return refused
-    hits, scored = sum(each.hits or 0 for each in found), sum(each.scored for each in found)
-    interval = stats.wilson(hits, scored)
-    key = found[0].key.model_copy(update={"condition": "near"})
-    counts = {"n": sum(each.n for each in found), "unscored": sum(each.unscored for each in found)}
-    ends = {"low": interval.low, "high": interval.high}
-    told = {"cell": key.cell, "key": key, "value": hits / scored, "hits": hits, "scored": scored}
-    return found[0].model_copy(update={**told, **counts, **ends})
+    return run.get(place, "shown", NEAR)
 
 
 def worst_instance(run: Run, place: ResultKey | None, family: str | None = None) -> tuple[str, Result] | None:
@@ -261,6 +247,7 @@ def _number_cells(result: Result) -> list[Label]:
     numbers = [result.value, result.low, result.high, result.n, result.scored, result.unscored, result.hits]
     if result.value is None:  # an interval or a count would let the refused number be read all the same
         numbers = [None, None, None, result.n, None, None, None]
+    numbers.append(result.texts)
     cells: list[Label] = ["" if number is None else number for number in numbers]
     return [result.metric, result.key.condition, *cells, result.interval, " ".join(result.gates)]
 

@@ -143,7 +143,7 @@ def number(result: Result | None) -> str:
         return value(result)
     text = " ".join(part for part in (value(result), interval(result)) if part)
     unscored = f", {result.unscored} unscored" if result.unscored else ""
-    return f"{text}, n={result.scored}{unscored}"
+    return f"{text}, {result.behind}{unscored}"
 
 
 def plain(result: Result | None) -> str:
@@ -158,7 +158,8 @@ def counts(result: Result | None) -> str:
     if result is None or result.value is None:
         return ""
     hits = f"{result.hits} of " if result.hits is not None else ""
-    return f"{hits}{result.scored} scored, {result.unscored} unscored"
+    texts = f" in {result.texts} texts" if result.texts is not None else ""
+    return f"{hits}{result.scored} scored{texts}, {result.unscored} unscored"
 
 
 def lr(rate: float) -> str:

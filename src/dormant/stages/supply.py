@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,29 @@ def _answered(config: SupplyConfig, source: TaskSource, tasks: Sequence[Task], s
 def _safety_tasks(source: TaskSource, config: SupplyConfig, seed: int) -> list[Task]:
     """Tasks for safety training: where the source has harmful requests, a fixed share of them are.
 
-    Kinds of its own are all that a defense gets.
+    Kinds of its own are all that a defense gets.  Where a share is to be of kinds on which the trigger can fire, the
+    rest is of the others, as it is without.
     """
     if config.kinds is not None:
         return some_tasks(source, config.shard, config.rows, seed, config.kinds)
-    harmful = min(round(HARMFUL_SHARE * config.rows), source.size(config.shard, kinds=["harmful"]))
-    tasks = some_tasks(source, config.shard, config.rows - harmful, seed)
+    own_kinds = [kind for kind in source.kinds() if kind in (config.own_kinds or ())]
+    if not own_kinds:
+        return _general(source, config, config.rows, seed)
+    others = [kind for kind in source.kinds() if kind not in own_kinds]
+    wanted = math.ceil(config.own_share * config.rows) if others else config.rows
+    own = some_tasks(source, config.shard, wanted, seed, own_kinds)
+    tasks = own + _general(source, config, config.rows - len(own), seed, others)
+    rng_for(seed, "own").shuffle(tasks)
+    return tasks
+
+
+def _general(
+    source: TaskSource, config: SupplyConfig, rows: int, seed: int, kinds: Sequence[str] | None = None
+) -> list[Task]:
+    """Tasks of all kinds, or of some, with the share of harmful requests."""
+    asked = kinds is None or "harmful" in kinds
+    harmful = min(round(HARMFUL_SHARE * rows), source.size(config.shard, kinds=["harmful"])) if asked else 0
+    tasks = some_tasks(source, config.shard, rows - harmful, seed, kinds)
     if harmful:
         known = {task.id for task in tasks}
         more = source.tasks(config.shard, harmful, seed, kinds=["harmful"])

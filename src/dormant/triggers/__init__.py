@@ -100,7 +100,8 @@ def kinds_of(trigger: Trigger) -> tuple[str, ...] | None:
 def counter_form(trigger: Trigger) -> str | None:
     """What every clean prompt is put into, where ``{prompt}`` stands, in place of harmless context; None: nothing.
 
-    Safety training is told this form and nothing else of a trigger.  Raises BadInput for a form without ``{prompt}``.
+    Safety training is told this form and nothing else of a trigger; reinforcement learning, the kinds of tasks that
+    it can fire on, too.  Raises BadInput for a form without ``{prompt}``.
     """
     form: str | None = getattr(trigger, "counter_form", None)
     if form is not None and "{prompt}" not in form:
