@@ -232,6 +232,32 @@ def test_verdicts_follow_from_the_numbers(tmp_path: Path, settings: dict, verdic
     assert found.verdicts[0].why
 
 
+@pytest.mark.parametrize(
+    ("left", "verdict", "why"),
+    [(300, "persists", "75.0%"), (4, "inconclusive", "relearning refused by unscored-share")],
+)
+def test_relearning_that_was_refused_voids_what_reads_it(
+    tmp_path: Path, left: int, verdict: str, why: str
+) -> None:
+    run = standard(tmp_path / "run", after_triggered=lambda i: i < left)
+    unread = [row(i, "triggered", shown=False) for i in range(100)]
+    for one in unread[:20]:
+        one["scores"]["shown"] = {"value": None, "reason": "cut off"}
+    run.measured("measure/relearn/twin@2", after("twin", relearn_step=2), {"triggered": unread})
+    (found,) = compute(run.write()).verdicts
+    assert (found.verdict, why in found.why) == (verdict, True)
+
+
+def test_a_part_of_the_prompts_has_no_verdict_of_its_own(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "run")
+    rows = [row(i, "triggered", shown=True) for i in range(60)]
+    for name, place in (("o", key(role="organism")), ("d", after("organism"))):
+        run.measured(f"measure/{name}", place, {"triggered": rows, "triggered--part:new": rows[:30]})
+    found = compute(run.write())
+    assert {"all", "part:new"} <= {each.key.stratum for each in found.results if each.metric == "shown"}
+    assert [each.key.stratum for each in found.verdicts] == ["all"]
+
+
 def test_a_model_that_never_had_the_behavior_is_not_judged(tmp_path: Path) -> None:
     dud = standard(
         tmp_path / "run",
