@@ -80,6 +80,8 @@ NOT_RUN = {
     "make test": "these tests themselves",
     'pip install "dormant[scan]"': "needs an index",
     "dormant scan src --cwe 89,79 --json": "has exit codes of its own, and is run by tests/test_scan.py",
+    "dormant prefer path/to/model --pairs hub:Anthropic/hh-rlhf:train --rows 20000 --steps 1000 --lr 1e-5 "
+    "--out runs/hh": ("needs a hub; pairs from a file are learned by tests/test_preference.py"),
     INSTALL: "needs an index; a shown pyproject.toml's entry points are put on the path as pip would",
 }
 FILES = ("python", "yaml", "toml")
