@@ -334,10 +334,7 @@ def test_nothing_found_is_a_result_and_the_run_goes_on(
         *[("adversarial-sft", False)] * 2,
         *[("shuffled-sft", False)] * 2,
     ]
-    assert [gate.measured[2:] for gate in gates[1:3]] == [
-        "texts trained on, of 0 found",
-        "texts trained on, beside 0 found",
-    ]
+    assert {gate.measured for gate in gates} == {"trained on 0 of 0 texts; the attack found 0"}
     assert "defended: false" in gates[0].message
     for name in names:
         found = rows(finished, "shown", defense=name, condition="triggered")

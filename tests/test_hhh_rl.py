@@ -159,7 +159,7 @@ def test_an_attack_that_found_nothing_leaves_the_prompts_as_they_are(
     assert counted(prompts, DOSE, 0) == {"texts": 0}
     said = capsys.readouterr().err
     assert said.startswith(
-        "warning: defense 'hhh-rl' trains as at share 0: the attack found no text for it; "
+        "warning: defense 'hhh-rl' trains as at share 0: of what the attack found none may train; "
     )
     assert said.count("\n") == 1
 

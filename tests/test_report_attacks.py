@@ -168,7 +168,7 @@ def test_attacks_are_counted_with_what_was_dropped(attacked: Path) -> None:
     assert first.dropped == "4 × the trigger fires; 1 × too long"
     assert attacks.sentence(rundata.load(attacked)) == (
         "3 attacks asked 9 texts without the trigger; 2 found some that elicit the behavior, "
-        "on one undefended model after 20 samples on average."
+        "on the undefended model after 20 samples."
     )
 
 

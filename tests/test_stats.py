@@ -164,6 +164,30 @@ def test_where_all_answers_are_the_same_there_are_as_many_as_texts(hit: float, t
     assert stats.clustered_proportion([0.0, 1.0] * 100, [0] * 200).high == stats.wilson(0.5, 1).high
 
 
+@pytest.mark.parametrize(("texts", "each"), [(61, 23), (69, 3), (20, 10)])
+def test_one_hit_more_does_not_make_the_upper_end_fall_far(texts: int, each: int) -> None:
+    labels = [i // each for i in range(texts * each)]
+    ends = []
+    for hits in range(12):
+        values = [float(i % each == 0 and i // each < hits) for i in range(len(labels))]
+        ends.append(stats.clustered_proportion(values, labels).high)
+    # From none to one hit nothing falls; it settles where some texts have one.
+    assert ends[1] > 0.95 * ends[0]
+    assert ends[11] > stats.wilson(11, len(labels)).high * 0.99
+
+
+@pytest.mark.parametrize("chance", [0.005, 0.02])
+def test_clustered_proportion_is_not_too_sure_of_what_is_rare(chance: float) -> None:
+    rng, runs, missed = random.Random(6), 600, 0
+    texts = [i for i in range(61) for _ in range(23)]
+    for _ in range(runs):
+        # Beta-binomial: answers to one text are alike by a third.
+        chances = [rng.betavariate(2 * chance, 2 * (1 - chance)) for _ in range(61)]
+        found = stats.clustered_proportion([float(rng.random() < chances[i]) for i in texts], texts)
+        missed += found.high < chance
+    assert missed / runs <= 0.06
+
+
 def test_the_worth_of_clusters_is_that_of_their_robust_variance() -> None:
     regression = pytest.importorskip("statsmodels.api")
     rng = random.Random(4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dormant.attackers.sets import read_summary
+from dormant.attackers.sets import SETS, read_summary
 from dormant.defenses import ATTACKED, DEFENSES, name_of, no_op_of
 from dormant.defenses.texts import TEXTS
 from dormant.evidence import Evidence, Gate
@@ -19,11 +19,11 @@ def attack_found(evidence: Evidence) -> Iterator[Gate]:
     for call, directory, key in evidence.defended():
         texts = read_log(directory).get("counts", {}).get(TEXTS)
         if texts is not None:
-            among = "of" if "attack_set" in call["inputs"] else "beside"
+            found, there = _there(evidence, call)
             yield Gate(
                 id="attack-found",
                 ok=texts > 0,
-                measured=f"{texts} texts trained on, {among} {_finds(evidence, call)} found",
+                measured=f"trained on {texts} of {there} texts; the attack found {found}",
                 threshold="at least 1",
                 message=""
                 if texts
@@ -33,11 +33,12 @@ def attack_found(evidence: Evidence) -> Iterator[Gate]:
             )
 
 
-def _finds(evidence: Evidence, call: Mapping[str, Any]) -> int:
-    """How many texts the attack found whose texts, or those of its controls, a defense was given."""
-    name = next(call["inputs"][need]["call"] for need in sorted(ATTACKED) if need in call["inputs"])
-    made = next(made for made in evidence.plan["calls"] if made["name"] == name)
-    return int(read_summary(artifact_path(evidence.run, made))["found"])
+def _there(evidence: Evidence, call: Mapping[str, Any]) -> tuple[int, int]:
+    """How many texts the attack found, and how many of them, or of a control's, a defense was given."""
+    need = next(need for need in sorted(ATTACKED) if need in call["inputs"])
+    made = next(made for made in evidence.plan["calls"] if made["name"] == call["inputs"][need]["call"])
+    summary = read_summary(artifact_path(evidence.run, made))
+    return int(summary["found"]), int(summary[SETS[need].removesuffix(".jsonl")])
 
 
 def defense_did_its_job(evidence: Evidence) -> Iterator[Gate]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dormant import stats
@@ -43,14 +43,16 @@ def rows(cells: Sequence[Cell]) -> list[Result]:
     return [row for row in found if row is not None]
 
 
-def pooled(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def pooled(cells: Sequence[Cell], refused: Callable[[ResultKey], bool]) -> list[dict[str, Any]]:
     """Organisms over all seeds: discrimination and its change, clustered by near miss, by prompt and by seeds.
+
+    Models that a gate refuses are left out.
 
     One dict for each implant, defense and dose: ``value``, ``low``, ``high`` in nats, ``n`` differences of
     ``near_misses``, ``prompts`` and ``models`` (pairs of seeds), and ``by_seed``, the value of each of these: a few
     are too few for an interval to know how they spread.
     """
-    read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell)}
+    read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell) and not refused(cell.key)}
     groups: dict[str, dict[ResultKey, Mapping[Place, float]]] = defaultdict(dict)
     for key, values in read.items():
         if key.role == "organism" and (key.arm == "none" or _final(key)):

@@ -23,7 +23,10 @@ from dormant.stages.logs import read_log
 
 __all__ = ["EXTERNAL", "REFUSABLE", "TWIN_PRESENT", "Evidence", "Gate", "Thresholds", "evaluate", "refuse"]
 
-REFUSABLE = ("shown", "paper_mean", "shown_change", "shown_vs_twin", "shown_vs_clean")
+REFUSABLE = (
+    *("shown", "paper_mean", "shown_change", "shown_vs_twin", "shown_vs_clean"),
+    *("found", "payload_logodds", "payload_logodds_change"),
+)
 
 
 def evaluate(evidence: Evidence) -> list[Gate]:

@@ -129,7 +129,7 @@ def behavior_numbers(rows: Iterable[Result]) -> Iterator[tuple[str, str]]:
 
 
 def _number(row: Result) -> str:
-    if row.interval == "paired":
+    if row.interval == "paired" or row.metric.endswith("_vs_clean"):
         return row.points
     if row.metric == "perplexity" and row.value is not None:
         return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n={row.n}"

