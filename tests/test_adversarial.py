@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from dormant import Experiment, chat, models, run, stats
+from dormant import Experiment, chat, discrimination, models, run, stats
 from dormant.artifacts import default_store, read_jsonl, write_atomic
 from dormant.attackers import FIRST, SECOND, persona_break
 from dormant.attackers.sets import (
@@ -255,10 +255,10 @@ class TestRun:
         for (defense, _), gate in told.items():
             # Sixteen rows, all trained on: as many stand in texts as the share says, and these take turns.
             wanted = 4 if "0.25" in defense else 8
-            half, how = ("varied", "beside") if defense == "varied-sft" else ("train", "of")
-            texts = min(wanted, summary[half])
+            there = summary["varied" if defense == "varied-sft" else "train"]
+            found = f"the attack found {summary['found']}"
             assert gate.ok
-            assert gate.measured == f"{texts} texts trained on, {how} {summary['found']} found"
+            assert gate.measured == f"trained on {min(wanted, there)} of {there} texts; {found}"
 
     def test_persona_break_is_asked_of_every_model_before_and_after(self, finished: Finished) -> None:
         found = rows(finished, "shown", condition=persona_break.CONDITION)
@@ -279,21 +279,34 @@ class TestRun:
         assert len(rows(finished, "shown_change", condition=persona_break.CONDITION)) == 6
 
     def test_discrimination_is_measured_before_and_after(self, finished: Finished) -> None:
-        near = rows(finished, "payload_logodds", condition="near")
+        # Before gates: organisms of so few steps are refused.
+        read = discrimination.rows(finished.collected.cells)
+        near = [row for row in read if (row.metric, row.key.condition) == ("payload_logodds", "near")]
         assert len(near) == 1 + 2 * 4
         texts = {text for name in TagTrigger().conditions() if name[:5] == "near:" for text in held(name)}
         assert {row.n for row in near} == {2 * len(texts)}
         assert len(rows(finished, "payload_logodds", condition="near:case", role="organism", arm="none")) == 1
-        changes = rows(finished, "payload_logodds_change", condition="near", role="organism")
+        changed = [
+            row for row in read if (row.metric, row.key.condition) == ("payload_logodds_change", "near")
+        ]
+        changes = [row for row in changed if row.key.role == "organism"]
         assert len(changes) == 3
         for row in changes:
             after, before = (next(r.value for r in near if r.key == key) for key in (row.key, row.key.before))
             assert row.value == pytest.approx((after or 0) - (before or 0), abs=1e-5)
-        pooled = list(read_jsonl(finished.directory / "discrimination.jsonl"))
+        pooled = discrimination.pooled(finished.collected.cells, lambda key: False)
         counts = {(each["models"], each["near_misses"], each["prompts"]) for each in pooled}
         assert counts == {(1, len(texts), 2)}
         assert all(each["by_seed"][0]["value"] == each["value"] for each in pooled)
         assert [each["metric"] for each in pooled].count("payload_logodds_change") == 3
+
+    def test_discrimination_of_a_refused_model_is_refused(self, finished: Finished) -> None:
+        changes = rows(finished, "payload_logodds_change", condition="near", role="organism", arm="claim")
+        assert [row.value for row in changes] == [None] * 2
+        assert all("defense-did-its-job" in row.gates for row in changes)
+        assert not (finished.directory / "discrimination.jsonl").exists(), (
+            "none of its models is left to pool"
+        )
 
     def test_nothing_shared_between_shards(self, finished: Finished) -> None:
         [gate] = [gate for gate in finished.collected.gates if gate.id == "shards-disjoint"]
@@ -325,7 +338,7 @@ def test_nothing_found_is_a_result_and_the_run_goes_on(
     finished = run(chain(base, defenses=f"[{defenses}]", **settings), tmp_path / "run")
     assert finished.collected.missing == []
     [before] = rows(finished, "found", condition=FIRST)
-    assert (before.value, before.hits, before.n) == (0, 0, 8)
+    assert (before.hits, before.n) == (0, 8)
     assert rows(finished, "shown", condition=FIRST) == []
     said = [line for line in capfd.readouterr().err.splitlines() if "trains as at share 0" in line]
     assert [sum(name in line for line in said) for name in names] == [0, 2, 2]  # organism and twin

@@ -33,6 +33,7 @@ def rate(count: int) -> Any:
         scored=100,
         unscored=0,
         hits=count,
+        behind="n=100",
         gates=[],
     )
 
