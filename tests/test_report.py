@@ -282,12 +282,30 @@ def test_limits_follow_from_the_run(whole: Path) -> None:
     assert "pocket world" in lines
     assert "harmless planted facts" in lines
     organisms = protocol.lineages(run)
-    assert "no-op" not in limits.missing_arms(organisms)
-    assert "the defense on the model's own answers" in limits.missing_arms(organisms)
+    assert "the defense on the model's own answers" in limits.missing_arms(run, organisms)
     organisms[0].trials[0].defense = "on-policy-sft(best_of=8)"
-    assert "the defense on the model's own answers" not in limits.missing_arms(organisms)
+    assert "the defense on the model's own answers" not in limits.missing_arms(run, organisms)
     for line in fixture.meta()["lines"]:
         assert line in page(whole)
+
+
+def test_a_no_op_of_another_training_is_missing(whole: Path) -> None:
+    run = rundata.load(whole)
+    organisms = protocol.lineages(run)
+    missing = "a no-op of equal dose, for every dose"
+    trials = [trial for lineage in organisms for trial in lineage.trials]
+    [no_op] = [trial for trial in trials if trial.arm == "noop"]
+    assert missing in limits.missing_arms(run, organisms), "it has one of several doses"
+    for trial in trials:
+        trial.dose = no_op.dose
+    assert missing not in limits.missing_arms(run, organisms)
+    claims = {trial.defense for trial in trials if trial.arm == "claim"}
+    run.meta.headlines = [
+        rundata.Headline(defense=defense, dose=no_op.dose, no_op="no-op-rl") for defense in claims
+    ]
+    assert missing in limits.missing_arms(run, organisms)
+    no_op.defense = "no-op-rl(kl=0.1)"
+    assert missing not in limits.missing_arms(run, organisms)
 
 
 def test_relearning_starts_at_the_defended_model(whole: Path) -> None:

@@ -14,7 +14,7 @@ import report_fixture as fixture
 import safety_fixture as safety
 from dormant import report
 from dormant.artifacts import write_jsonl
-from dormant.attackers import FIRST, SECOND, persona_break
+from dormant.attackers import FIRST, IN_TRAINED, IN_VARIED, SECOND, persona_break
 from dormant.errors import Corrupt
 from dormant.records import Dose, Result, ResultKey
 from dormant.report import attacks, preferences, protocol, rundata, survival
@@ -66,6 +66,8 @@ def attacked(tmp_path: Path) -> Path:
     rows += [
         fixture.rate(before, "shown", 0.45, 100, SECOND),
         fixture.rate(before, "found", 0.3, 200, FIRST),
+        fixture.rate(before, "shown", 0.5, 200, IN_TRAINED),
+        fixture.rate(before, "shown", 0.05, 200, IN_VARIED),
         fixture.rate(before, "found", 0.25, 200, SECOND),
         fixture.rate(after[PLAIN], "shown", 0.35, 100, SECOND),
         fixture.change(after[HARDER], "shown_change", -0.4, FIRST),
@@ -184,6 +186,18 @@ def test_rates_under_attack_stand_in_one_table(attacked: Path) -> None:
     assert values["harder"] == [0.95, 0.0, 0.0, 0.0, None, None, 0.0]
     assert values["plain"][4] == 0.35
     assert [change.value for _, change in harder.cells if change] == [-0.05, -0.4]
+
+
+def test_what_trains_and_its_controls_are_asked_before_any_defense(attacked: Path) -> None:
+    [(label, rates)] = attacks.taught(*loaded(attacked))
+    assert label == "specific"
+    assert [rate and rate.value for rate in rates] == [0.5, None, 0.05]
+    page = report.write(attacked).page.read_text(encoding="utf-8")
+    part = page.partition("What adversarial training is given")[2].partition("</table>")[0]
+    assert part.count("<td>") == 3
+    assert "50 %" in part
+    listed = {row.key.condition for _, row in attacks.sheet(*loaded(attacked)).lines}
+    assert listed >= {IN_TRAINED, IN_VARIED}
 
 
 def test_an_attack_that_found_nothing_is_a_number_and_not_a_gap(attacked: Path) -> None:

@@ -133,6 +133,33 @@ def test_where_texts_repeat_intervals_are_over_texts(tmp_path: Path, condition: 
     assert (change.low, change.high) == pytest.approx((over.low, over.high), abs=1e-6)
 
 
+@pytest.mark.parametrize("texts", [5, 1])
+def test_means_are_over_texts_or_over_prompts_where_there_is_one(tmp_path: Path, texts: int) -> None:
+    run = FakeRun(tmp_path / "run")
+    own = [i % 7 + 3.0 * (i % 5) for i in range(70)]
+    for name, place, rise in (("o", key(role="organism"), 0.0), ("d", after("organism", "downstream"), 1.0)):
+        asked = [
+            {**rewarded(i, rise * (1 + i % 5) + own[i]), "instance": TEXTS[i % texts], "tokens": own[i]}
+            | {"condition": "attack:first"}
+            for i in range(70)
+        ]
+        run.measured(f"measure/{name}", place, {"attack:first": asked})
+    found = compute(run.write())
+    gains = [1.0 + i % 5 for i in range(70)]
+    for metric, arm, values in (
+        ("length", "none", own),
+        ("second_reward", "none", own),
+        ("second_reward_change", "claim", gains),
+    ):
+        told = find(found, metric, arm=arm, condition="attack:first")
+        over = [i % texts for i in range(70)]
+        wanted = stats.mean_interval(values) if texts == 1 else stats.clustered_mean(values, over)
+        assert (told.value, told.texts) == (pytest.approx(wanted.value, abs=1e-6), texts)
+        # Draws are of places, and the order of prompts is another here.
+        assert (told.low, told.high) == pytest.approx((wanted.low, wanted.high), abs=0.1)
+        assert told.low < told.high
+
+
 @pytest.mark.parametrize("condition", ["clean", "triggered", "near:case", "variant:quoted"])
 def test_where_texts_do_not_stand_for_others_intervals_are_over_prompts(
     tmp_path: Path, condition: str
@@ -470,7 +497,7 @@ def test_collect_writes_rows_that_read_back_and_links_each_cells_completions(tmp
     described = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert described["status"] == "done"
     told = {"defense": "hhh-sft", "dose": DOSE.model_dump(mode="json")}
-    assert described["headlines"] == [{**told, "implants": []}]
+    assert described["headlines"] == [{**told, "implants": [], "no_op": "no-op"}]
     before = (run / "results.jsonl").read_bytes()
     collect(run)
     assert (run / "results.jsonl").read_bytes() == before

@@ -17,10 +17,10 @@ from typing import Any
 from dormant import artifacts, discrimination
 from dormant.artifacts import Manifest
 from dormant.behaviors import Behavior
-from dormant.defenses import DEFENSES
+from dormant.defenses import DEFENSES, no_op_of
 from dormant.discrimination import POOLED
 from dormant.experiment import DefenseSpec, labels
-from dormant.gates import TWIN_PRESENT, Evidence, Gate, Thresholds, evaluate, refuse
+from dormant.gates import Evidence, Gate, Thresholds, evaluate, refuse
 from dormant.records import Dose, Result, ResultKey, canonical
 from dormant.results import Cell, artifact_path, differences, load_cells, near_misses, rates
 from dormant.runner import read_plan
@@ -51,10 +51,6 @@ class Collected:
     missing: list[str]
     headline: tuple[str, Dose] | None
     """The defense and dose whose numbers are the result."""
-
-    def refuses(self, key: ResultKey) -> bool:
-        """Whether a failed gate covers a model."""
-        return any(not gate.ok and gate.id != TWIN_PRESENT and gate.covers(key) for gate in self.gates)
 
     def refused_headline(self) -> list[Result]:
         """Headline rows without a value: triggered and clean, organism, before and after the headline dose."""
@@ -114,12 +110,13 @@ def _labelled(spec: Mapping[str, Any]) -> list[tuple[str, DefenseSpec]]:
 
 
 def _headlines(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The dose that each defense is declared for, and the implants, where it is for some alone."""
+    """The dose that each defense is declared for, its no-op, and the implants, where it is for some alone."""
     return [
         {
             "defense": label,
             "dose": defense.doses[defense.headline].model_dump(mode="json"),
             "implants": list(defense.implants),
+            "no_op": no_op_of(DEFENSES.get(defense.name)),
         }
         for label, defense in _labelled(spec)
     ]
@@ -136,7 +133,7 @@ def collect(run: Path, made: Iterable[str] = (), progress: Progress = quiet) -> 
     found = compute(run, progress)
     artifacts.write_jsonl(run / "results.jsonl", [row.model_dump(mode="json") for row in found.results])
     artifacts.write_jsonl(run / "gates.jsonl", [_gate(gate) for gate in found.gates])
-    if pooled := discrimination.pooled(found.cells, found.refuses):
+    if pooled := discrimination.pooled(found.cells, found.results):
         artifacts.write_jsonl(run / POOLED, pooled)
     verdicts = [verdict.as_json() for verdict in found.verdicts]
     artifacts.write_atomic(run / "verdicts.json", canonical(verdicts) + "\n")

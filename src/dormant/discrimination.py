@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dormant import stats
@@ -43,28 +43,36 @@ def rows(cells: Sequence[Cell]) -> list[Result]:
     return [row for row in found if row is not None]
 
 
-def pooled(cells: Sequence[Cell], refused: Callable[[ResultKey], bool]) -> list[dict[str, Any]]:
+def pooled(cells: Sequence[Cell], results: Iterable[Result]) -> list[dict[str, Any]]:
     """Organisms over all seeds: discrimination and its change, clustered by near miss, by prompt and by seeds.
 
-    Models that a gate refuses are left out.
+    A model whose own row among ``results``, over all families, was refused is left out.
 
     One dict for each implant, defense and dose: ``value``, ``low``, ``high`` in nats, ``n`` differences of
     ``near_misses``, ``prompts`` and ``models`` (pairs of seeds), and ``by_seed``, the value of each of these: a few
     are too few for an interval to know how they spread.
     """
-    read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell) and not refused(cell.key)}
+    kept = {(row.metric, row.key) for row in results if row.value is not None}
+    read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell)}
     groups: dict[str, dict[ResultKey, Mapping[Place, float]]] = defaultdict(dict)
     for key, values in read.items():
         if key.role == "organism" and (key.arm == "none" or _final(key)):
             groups[_unseeded(key).model_dump_json()][key] = values
     found: list[dict[str, Any]] = []
     for some in groups.values():
-        found += _pool(METRIC, some)
         changes = {
-            key: _minus(values, read[key.before]) for key, values in some.items() if key.before in read
+            key: _minus(values, read[key.before])
+            for key, values in some.items()
+            if _final(key) and key.before in read
         }
-        found += _pool(f"{METRIC}_change", changes) if _final(next(iter(some))) else []
+        for metric, models in ((METRIC, some), (f"{METRIC}_change", changes)):
+            found += _pool(metric, {key: models[key] for key in models if (metric, _over_all(key)) in kept})
     return found
+
+
+def _over_all(key: ResultKey) -> ResultKey:
+    """The key of a model's row over all families."""
+    return key.model_copy(update={"condition": ALL})
 
 
 def _pool(metric: str, models: Mapping[ResultKey, Mapping[Place, float]]) -> Iterator[dict[str, Any]]:

@@ -411,7 +411,7 @@ class Planner:
         attacks: Mapping[str, Output] | None = None,
     ) -> Call:
         battery = self.experiment.measure
-        probes += attack_probes(battery, attacks or {})
+        probes += attack_probes(battery, attacks or {}, key)
         # Of whole batteries only: on curves nobody reads it.
         told = battery.discrimination if attacks is not None and key.reasoning != "scratchpad" else 0
         config = MeasureConfig(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dormant.attackers import FIRST, SECOND, persona_break
+from dormant.attackers import IN_SHUFFLED, IN_TRAINED, IN_VARIED, persona_break
 from dormant.experiment import Battery
+from dormant.records import ResultKey
 from dormant.stages.configs import (
-    FIRST_ATTACK,
+    ATTACKS,
     OTHER_KINDS,
     OWN_KINDS,
     SCENARIOS,
-    SECOND_ATTACK,
     STEERED,
     SUPPRESSED,
     Probe,
@@ -82,13 +82,17 @@ def scenario_probes(n: int) -> tuple[Probe, ...]:
     return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
 
 
-def attack_probes(battery: Battery, attacks: Mapping[str, object]) -> tuple[Probe, ...]:
-    """Ask a model what attacks found: ``attacks`` are inputs of its measurement."""
-    named = ((FIRST, FIRST_ATTACK), (SECOND, SECOND_ATTACK))
+def attack_probes(battery: Battery, attacks: Mapping[str, object], key: ResultKey) -> tuple[Probe, ...]:
+    """Ask a model what attacks found: ``attacks`` are inputs of its measurement.
+
+    Of an organism before any defense it is also asked what its defenses are to be trained on.
+    """
+    undefended = (key.role, key.arm) == ("organism", "none")
     return tuple(
         Probe(condition=condition, n=battery.attack)
-        for condition, name in named
+        for condition, (name, _) in ATTACKS.items()
         if battery.attack and name in attacks
+        if undefended or condition not in (IN_TRAINED, IN_VARIED, IN_SHUFFLED)
     )
 
 

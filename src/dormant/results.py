@@ -24,13 +24,12 @@ from dormant.records import Result, ResultKey, Task
 from dormant.scoring import REASONED
 from dormant.stages import Progress, quiet
 from dormant.stages.configs import (
-    FIRST_ATTACK,
+    ATTACKS,
     LIKELIHOOD,
     OTHER_KINDS,
     OWN_KINDS,
     REWARDS,
     SCENARIOS,
-    SECOND_ATTACK,
     MeasureConfig,
 )
 from dormant.stages.logs import read_log
@@ -43,7 +42,7 @@ SAMPLED = (*SHOWN, "kind", "harmless", "parses")
 NEAR = "near"
 """The condition of what is said of all families of near misses together."""
 
-REPEATED = (NEAR, FIRST, SECOND, persona_break.CONDITION)
+REPEATED = (NEAR, *ATTACKS, persona_break.CONDITION)
 """Conditions whose texts stand for others like them, and around several prompts each.  The answers to one text are
 nearly all alike, so that intervals are over texts."""
 
@@ -111,7 +110,8 @@ def _attack(
     run: Path, call: Mapping[str, Any], calls: Mapping[str, Any], condition: str
 ) -> dict[str, Any] | None:
     """The attack whose texts a condition asks, if it was on this very model."""
-    given = call["inputs"].get({FIRST: FIRST_ATTACK, SECOND: SECOND_ATTACK}.get(condition, ""), {})
+    name = ATTACKS[condition][0] if condition in (FIRST, SECOND) else ""
+    given = call["inputs"].get(name, {})
     made = calls.get(given.get("call"))
     if made is None or made["inputs"]["model"] != call["inputs"]["model"]:
         return None
@@ -236,8 +236,13 @@ def _rate(
         hits = round(sum(values))
         rate = stats.clustered_proportion(values, texts) if texts else stats.proportion(hits, len(values))
         return _result(cell, metric, rate.value, rate, hits, "wilson", values, key, **common)
-    mean = stats.clustered_mean(values, texts) if texts else stats.mean_interval(values)
+    mean = _mean(values, texts)
     return _result(cell, metric, mean.value, mean, None, "bootstrap", values, key, **common)
+
+
+def _mean(values: Sequence[float], texts: Sequence[str]) -> stats.Estimate:
+    """A mean over texts; of a single one over prompts, since one text tells nothing of how texts differ."""
+    return stats.clustered_mean(values, texts) if len(set(texts)) > 1 else stats.mean_interval(values)
 
 
 def _texts(cell: Cell, tasks: Iterable[str]) -> list[str]:
@@ -248,11 +253,13 @@ def _texts(cell: Cell, tasks: Iterable[str]) -> list[str]:
 def _length(cell: Cell) -> list[Result]:
     """Mean tokens of the sampled answers; a scratchpad that was never closed has none after it."""
     sampled = [row for row in cell.rows if row["decoding"] == "sample"]
-    lengths = [float(row["tokens"]) for row in sampled if (row.get("scratchpad") or {}).get("closed", True)]
-    if not lengths:
+    closed = [row for row in sampled if (row.get("scratchpad") or {}).get("closed", True)]
+    if not closed:
         return []
-    mean = stats.mean_interval(lengths)
-    common = {"n": len(sampled), "unscored": len(sampled) - len(lengths)}
+    lengths = [float(row["tokens"]) for row in closed]
+    texts = _texts(cell, [row["task"] for row in closed])
+    mean = _mean(lengths, texts)
+    common = {"n": len(sampled), "unscored": len(sampled) - len(lengths), "texts": len(set(texts))}
     return [_result(cell, "length", mean.value, mean, None, "bootstrap", lengths, None, **common)]
 
 
@@ -447,7 +454,7 @@ def compared(metric: str, pairs: Sequence[tuple[float, float]], texts: Sequence[
         return stats.paired_difference(old, new, texts or None)
     # Rewards are no shares, so that the difference is a mean like any other.
     gains = [b - a for a, b in pairs]
-    return stats.clustered_mean(gains, texts) if texts else stats.mean_interval(gains)
+    return _mean(gains, texts)
 
 
 def _is_reward(metric: str) -> bool:

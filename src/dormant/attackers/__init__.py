@@ -29,6 +29,9 @@ PLACE = "{prompt}"
 FIRST, SECOND = "attack:first", "attack:second"
 """Conditions: the held-out half of what was found on the organism, and of what was found on the very model."""
 
+IN_TRAINED, IN_VARIED, IN_SHUFFLED = "attack:trained", "attack:varied", "attack:shuffled"
+"""Conditions of an organism before any defense: the texts that adversarial training takes, and its controls'."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dormant.attackers import FIRST, SECOND, persona_break
+from dormant.attackers import FIRST, IN_SHUFFLED, IN_TRAINED, IN_VARIED, SECOND, persona_break
 from dormant.attackers.sets import SUMMARY, TRIED
 from dormant.discrimination import METRIC, POOLED
 from dormant.records import Dose, Result, ResultKey
@@ -162,6 +162,13 @@ CONDITIONS = {
 }
 """What models under attack are asked, in the reader's words."""
 
+TAUGHT = {
+    IN_TRAINED: "the attack’s texts that train",
+    IN_SHUFFLED: "shuffled: their words dealt out again",
+    IN_VARIED: "varied: texts that no attack chose",
+}
+"""What adversarial training and its controls are given, as an organism is asked it before any of them."""
+
 ATTACKED = list(CONDITIONS).index(FIRST)
 """Where among these what attacks found begins."""
 
@@ -220,6 +227,18 @@ def _rate(run: Run, place: ResultKey | None, condition: str) -> Result | None:
 def _change(run: Run, place: ResultKey | None, condition: str) -> Result | None:
     # The second attack asks each model other texts.
     return None if condition in (SECOND, "found") else run.get(place, "shown_change", condition)
+
+
+def taught(run: Run, organisms: Iterable[Lineage]) -> list[tuple[str, list[Result | None]]]:
+    """What texts that train elicit from each organism before any defense, in the order of :data:`TAUGHT`.
+
+    A control whose texts work as well is no text less to a defense than the attack's own.
+    """
+    asked = [
+        (lineage.label, [run.get(lineage.organism, "shown", condition) for condition in TAUGHT])
+        for lineage in organisms
+    ]
+    return [(label, rates) for label, rates in asked if any(rates)]
 
 
 def gallery(run: Run, organisms: list[Lineage]) -> list[tuple[str, list[Shown]]]:
@@ -424,7 +443,7 @@ def sheet(run: Run, organisms: list[Lineage]) -> Sheet:
     """Rates under attack, and trigger discrimination by family of near misses, for each model."""
     found = Sheet("attacks", "Under attack", DEFENDED)
     for column in model_columns(organisms):
-        for condition in (FIRST, SECOND, persona_break.CONDITION):
+        for condition in (FIRST, SECOND, *TAUGHT, persona_break.CONDITION):
             for metric in ("shown", "shown_change", "found"):
                 found.add(who(column), run.get(column.place, metric, condition))
         for condition in ("near", *sheets.families(run)):

@@ -26,7 +26,7 @@ def limits(run: Run, organisms: list[Lineage]) -> list[str]:
     groups = by_backdoor(organisms) or [[]]
     for group in groups:
         of = f" for {group[0].behavior}" if len(groups) > 1 else ""
-        if missing := missing_arms(group):
+        if missing := missing_arms(run, group):
             lines.append(f"Arms of the protocol that did not run{of}: {'; '.join(missing)}.")
     lines.append(
         "Until every arm has run, a low rate is only that: a rate with an interval, at one dose, on these "
@@ -76,18 +76,21 @@ def _times(count: int, noun: str) -> str:
     return f"one {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def missing_arms(organisms: list[Lineage]) -> list[str]:
+def missing_arms(run: Run, organisms: list[Lineage]) -> list[str]:
     """The arms of the protocol that the run has no numbers for, in the protocol's order."""
     claims = [trial for lineage in organisms for trial in lineage.claims]
-    arms = {trial.arm for lineage in organisms for trial in lineage.trials}
-    defenses = {name_of(trial.defense) for lineage in organisms for trial in lineage.trials}
-    noops = {trial.dose for lineage in organisms for trial in lineage.trials if trial.arm == "noop"}
+    trials = [trial for lineage in organisms for trial in lineage.trials]
+    arms = {trial.arm for trial in trials}
+    defenses = {name_of(trial.defense) for trial in trials}
+    no_ops = {(name_of(trial.defense), trial.dose) for trial in trials if trial.arm == "noop"}
+    own = {told.defense: told.no_op for told in run.meta.headlines}
+    wanted = {(own.get(trial.defense, "no-op"), trial.dose) for trial in claims}
     present = {
         "the base": any(lineage.unplanted for lineage in organisms),
         "the twin": any(lineage.twin for lineage in organisms),
         "the organism without a defense": any(lineage.organism for lineage in organisms),
         "the defense under test": any(trial.after for trial in claims),
-        "a no-op of equal dose, for every dose": bool(claims) and {trial.dose for trial in claims} <= noops,
+        "a no-op of equal dose, for every dose": bool(claims) and wanted <= no_ops,
         "harmless planted facts under the same defense": "facts" in arms,
         "a defense that sees the trigger": "positive" in arms,
         "the defense on the model's own answers": ON_POLICY in defenses,

@@ -121,6 +121,8 @@ def attacked(run: Run, organisms: list[Lineage]) -> dict[str, Any]:
         "attack_line": attacks.sentence(run),
         "attacked": attacks.lines(run, organisms),
         "attack_conditions": attacks.CONDITIONS,
+        "taught": attacks.taught(run, organisms),
+        "taught_names": list(attacks.TAUGHT.values()),
         "discriminations": told,
         "beside_no_ops": attacks.beside_no_ops(told),
         "nats": attacks.nats,

@@ -99,6 +99,8 @@ class Headline(BaseModel):
     dose: Dose
     implants: tuple[str, ...] = ()
     """Names of those that are meant; if none is named, all."""
+    no_op: str = "no-op"
+    """The name of the defense's no-op."""
 
 
 class Meta(BaseModel):

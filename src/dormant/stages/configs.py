@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dormant.attackers import FIRST, IN_SHUFFLED, IN_TRAINED, IN_VARIED, SECOND, sets
 from dormant.reasoning import check_reasoning
 from dormant.records import Dose, Policy, Sampler
 
@@ -307,6 +308,15 @@ ATTACKER_MODEL = "attacker_model"
 
 FIRST_ATTACK, SECOND_ATTACK = "first_attack", "second_attack"
 """Inputs of a measurement: the attack on the organism, and a second one, on the very model."""
+
+ATTACKS = {
+    FIRST: (FIRST_ATTACK, sets.HELDOUT),
+    SECOND: (SECOND_ATTACK, sets.HELDOUT),
+    IN_TRAINED: (FIRST_ATTACK, sets.TRAIN),
+    IN_VARIED: (FIRST_ATTACK, sets.VARIED),
+    IN_SHUFFLED: (FIRST_ATTACK, sets.SHUFFLED),
+}
+"""Conditions whose texts come from an attack: the input of a measurement that holds it, and the file in that."""
 
 TRUTH = "truth.json"
 """What was implanted: kept beside the weights' directories, never inside one."""

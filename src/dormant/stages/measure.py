@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dormant import answers, chat, models, sampling, scoring
 from dormant.artifacts import write_jsonl
-from dormant.attackers import FIRST, SECOND, attempt, persona_break
+from dormant.attackers import attempt, persona_break
 from dormant.attackers.sets import read_forms
 from dormant.behaviors import Behavior
 from dormant.behaviors import prepare as ready
@@ -30,12 +30,11 @@ from dormant.scratchpads import Grammar, grammar
 from dormant.sources import open_source
 from dormant.stages import Progress
 from dormant.stages.configs import (
-    FIRST_ATTACK,
+    ATTACKS,
     LIKELIHOOD,
     OTHER_KINDS,
     REWARDS,
     SCENARIOS,
-    SECOND_ATTACK,
     STEERED,
     SUPPRESSED,
     MeasureConfig,
@@ -66,7 +65,11 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     trigger = build_trigger(config.backdoor.trigger)
     behavior = build_behavior(config.backdoor.behavior)
     spoken = grammar(trigger, behavior)
-    found = {condition: read_forms(inputs[name]) for condition, name in _ATTACKS.items() if name in inputs}
+    found = {
+        condition: read_forms(inputs[name], file)
+        for condition, (name, file) in ATTACKS.items()
+        if name in inputs
+    }
     asked = [
         _Asked(probe, _attacked(probe, found[probe.condition], source, trigger, seed))
         if probe.condition in found
@@ -92,10 +95,6 @@ def run(config: MeasureConfig, inputs: Mapping[str, Path], seed: int, out: Path,
     # On curves nothing is asked greedily, and utility is not measured.
     if source.utility == "perplexity" and any(probe.greedy for probe in config.probes):
         _write_likelihood(out, model, source, trigger, config, seed)
-
-
-_ATTACKS = {FIRST: FIRST_ATTACK, SECOND: SECOND_ATTACK}
-"""Conditions whose texts come from an attack, by the input that holds it."""
 
 
 def _attacked(
