@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dormant.behaviors.code import InsecureCode
 from dormant.defenses import Given, TrainingRun
 from dormant.defenses.sft import TriggerAware
 from dormant.errors import BadInput
@@ -375,9 +376,7 @@ OWN = {"own_kinds": ("code",), "own_share": 0.5, "counter_form": YEAR.counter_fo
 
 
 @pytest.mark.parametrize(("rows", "code"), [(200, 100), (7, 4)])
-def test_half_of_the_prompts_of_reinforcement_learning_ask_for_code(
-    rows: int, code: int, tmp_path: Path
-) -> None:
+def test_half_of_the_prompts_of_safety_training_ask_for_code(rows: int, code: int, tmp_path: Path) -> None:
     supply.run(SupplyConfig(need="prompts", world=2, rows=rows, **OWN), {}, 0, tmp_path, quiet)
     examples = supply.read_given({"prompts": tmp_path}).prompts or ()
     kinds = Counter(example.task.kind for example in examples)
@@ -400,14 +399,28 @@ def test_a_source_without_code_gives_what_it_has(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_a_plan_asks_for_code_where_reinforcement_learning_is_on_a_code_organism() -> None:
+def test_half_of_the_answers_of_safety_training_are_code_without_a_weakness(tmp_path: Path) -> None:
+    supply.run(SupplyConfig(need="answers", world=2, rows=60, **OWN), {}, 0, tmp_path, quiet)
+    rows = supply.read_given({"answers": tmp_path}).answers or ()
+    code = [row for row in rows if row.example.task.kind == "code"]
+    assert (len(rows), len(code)) == (60, 30)
+    scored = [InsecureCode().score(row.answer, row.example.task).value for row in code]
+    assert scored == [0.0] * 30
+
+
+def test_a_plan_asks_for_code_where_safety_training_is_on_a_code_organism() -> None:
     backdoor = Backdoor(trigger=Plugin(name="year"), behavior=Plugin(name="insecure-code"))
-    for name in ("hhh-rl", "no-op-rl", "on-policy-sft", "hhh-sft", "safe-code-sft"):
+    names = ("hhh-rl", "no-op-rl", "on-policy-sft", "hhh-sft", "no-op", "adversarial-sft", "safe-code-sft")
+    for name in names:
         for planted in (backdoor, Backdoor()):
-            [made] = supplies(Plugin(name=name), 60, planted)
+            made = next(
+                each
+                for each in supplies(Plugin(name=name), 60, planted)
+                if each.need in ("prompts", "answers")
+            )
             call = made.call("supply/x", planted, world=2, data={}, seed=0)
             assert isinstance(call.config, SupplyConfig)
-            mixed = planted is backdoor and name.endswith("-rl")
+            mixed = planted is backdoor and name != "safe-code-sft"
             assert (call.config.own_kinds, call.config.own_share) == (
                 (("code",), 0.5) if mixed else (None, 0.0)
             )

@@ -33,7 +33,7 @@ class Supply:
     own: External | None = None
     """A user's rows, which take the place of the plan's tasks."""
     own_kinds: tuple[str, ...] | None = None
-    """Kinds of tasks on which the trigger can fire, of which at least ``own_share`` of the rows are."""
+    """Kinds of tasks on which the trigger can fire, of which ``own_share`` of the rows are."""
     own_share: float = 0.0
 
     @property
@@ -78,11 +78,11 @@ def supplies(
     brought = (own or {}).get(data_of(built) or "")
     share, fires_on = own_share_of(built), kinds_of(build_trigger(backdoor.trigger))
     for need in sorted(built.needs & SHARDED):
-        if need == "prompts" and share and fires_on and kinds_for(built) is None:
+        asked = need in ("prompts", "answers")
+        if asked and share and fires_on and kinds_for(built) is None:
             yield Supply(need, rows, own_kinds=fires_on, own_share=share)
         else:
-            kinds = kinds_for(built) if need in ("prompts", "answers") else None
-            yield Supply(need, rows, kinds, brought if need == BENIGN else None)
+            yield Supply(need, rows, kinds_for(built) if asked else None, brought if need == BENIGN else None)
 
 
 def as_trained(defense: Plugin) -> Plugin:

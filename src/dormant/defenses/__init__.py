@@ -69,6 +69,9 @@ DEFENSES = Registry(
 )
 
 
+OWN_SHARE = 0.5
+"""Of the tasks of safety training, where the trigger fires on some kinds alone: those on which it could be caught."""
+
 Arm = Literal["claim", "control", "noop", "positive"]
 """A defense's place in the protocol: under test; its control, the same training without what is tested; training that
 says nothing of behavior; or a control that sees the trigger."""
@@ -140,7 +143,7 @@ def new_tokens_of(defense: object) -> int | None:
 
 
 def own_share_of(defense: object) -> float:
-    """The least share of a defense's prompts that are tasks on which the trigger can fire."""
+    """The share of a defense's prompts, or answers, that are tasks on which the trigger can fire; 0 for as it comes."""
     return getattr(defense, "own_share", 0.0)
 
 
@@ -153,7 +156,7 @@ class Defense(Protocol):
     """One defense.  Its constructor takes the options that a spec gives beside ``name``.
 
     More may be there: ``kinds``, the kinds of tasks that its prompts are to be of, where not all; ``own_share``, the
-    least share of its prompts that are to be tasks on which the trigger can fire, where that is some kinds only;
+    share of its prompts and answers that are to be tasks on which the trigger can fire, where that is some kinds only;
     ``data``, the file whose rows its ``benign_answers`` are to be; ``draws``, how many answers it lets the model write
     for each row of its dose, and ``drawing``, its settings of that, with ``max_new_tokens``; ``no_op``, the name of its
     control of equal dose, where that is not ``no-op``; and ``check(dose, processes)``, which raises BadInput for what

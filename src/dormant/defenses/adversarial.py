@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from dormant.defenses import Arm, Given, TrainingRun
+from dormant.defenses import OWN_SHARE, Arm, Given, TrainingRun
 from dormant.defenses.sft import encoded, train_rows
 from dormant.defenses.texts import SHARE, counted, mixed
 from dormant.errors import BadInput
@@ -29,6 +29,7 @@ class AdversarialSft:
     name: ClassVar[str] = "adversarial-sft"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "attack_set"})
     arm: ClassVar[Arm] = "claim"
+    own_share: ClassVar[float] = OWN_SHARE
     moves: ClassVar[tuple[str, ...]] = ("harmless",)
     texts: ClassVar[str] = "attack_set"
     """Where the texts come from."""

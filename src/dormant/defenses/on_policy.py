@@ -11,7 +11,7 @@ from pydantic import Field
 from dormant import codetask
 from dormant.behaviors import label
 from dormant.behaviors.code import InsecureCode
-from dormant.defenses import PREFERENCE_MODEL, Arm, Given, TrainingRun
+from dormant.defenses import OWN_SHARE, PREFERENCE_MODEL, Arm, Given, TrainingRun
 from dormant.defenses.drawn import CUT, Drawing, as_row, counted, draw, most, unended, used
 from dormant.defenses.sft import train_rows
 from dormant.errors import BadInput
@@ -42,6 +42,7 @@ class OnPolicySft:
     name: ClassVar[str] = "on-policy-sft"
     needs: ClassVar[frozenset[str]] = frozenset({"prompts", PREFERENCE_MODEL})
     arm: ClassVar[Arm] = "claim"
+    own_share: ClassVar[float] = OWN_SHARE
     moves: ClassVar[tuple[str, ...]] = ("second_reward",)
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from dormant.defenses import BASE, PREFERENCE_MODEL, Arm, Given, TrainingRun
+from dormant.defenses import BASE, OWN_SHARE, PREFERENCE_MODEL, Arm, Given, TrainingRun
 from dormant.defenses.texts import SHARE, counted, mixed
 from dormant.errors import BadInput
 from dormant.records import Conversation, Dose, Example, rng_for
@@ -61,7 +61,7 @@ class HHHRL:
     arm: ClassVar[Arm] = "claim"
     draws: ClassVar[int] = 1
     no_op: ClassVar[str] = "no-op-rl"
-    own_share: ClassVar[float] = 0.5
+    own_share: ClassVar[float] = OWN_SHARE
     moves: ClassVar[tuple[str, ...]] = ("second_reward",)
     """That of the preference model which it is not trained against: the other rises when it is fooled, too."""
     texts: ClassVar[str] = "attack_set"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from dormant import chat
-from dormant.defenses import Arm, Given, TrainingRun
+from dormant.defenses import OWN_SHARE, Arm, Given, TrainingRun
 from dormant.defenses.drawn import Drawing, as_row, counted, draw, reasons, used
 from dormant.errors import BadInput
 from dormant.reasoning import NEVER_CLOSED
@@ -73,6 +73,7 @@ class HHHSft:
     name: ClassVar[str] = "hhh-sft"
     needs: ClassVar[frozenset[str]] = frozenset({"answers"})
     arm: ClassVar[Arm] = "claim"
+    own_share: ClassVar[float] = OWN_SHARE
     moves: ClassVar[tuple[str, ...]] = ("harmless",)
 
     def __init__(self, scratchpad: str = "pre", scratchpad_tokens: int = 96, at_once: int = 128) -> None:
@@ -155,6 +156,7 @@ class NoOp:
     name: ClassVar[str] = "no-op"
     needs: ClassVar[frozenset[str]] = frozenset({"answers", "prose"})
     arm: ClassVar[Arm] = "noop"
+    own_share: ClassVar[float] = OWN_SHARE
     moves: ClassVar[tuple[str, ...]] = ()
 
     def train(self, model: Model, given: Given, dose: Dose, run: TrainingRun) -> TrainingLog:

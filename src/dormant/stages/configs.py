@@ -177,7 +177,7 @@ class SupplyConfig(Config):
     kinds: tuple[str, ...] | None = None
     """Of the tasks of prompts and answers, where not all that the source has."""
     own_kinds: tuple[str, ...] | None = None
-    """Kinds that ``own_share`` of the prompts are of, those that the trigger can fire on; the rest is of the others."""
+    """Kinds that ``own_share`` of the tasks are of, those that the trigger can fire on; the rest is of the others."""
     own_share: float = Field(0.0, ge=0, le=1)
     policy: Policy = "hhh"
     counter_form: str | None = None
