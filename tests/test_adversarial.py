@@ -17,7 +17,7 @@ import torch
 
 from dormant import Experiment, chat, discrimination, models, run, stats
 from dormant.artifacts import default_store, read_jsonl, write_atomic
-from dormant.attackers import FIRST, IN_SHUFFLED, IN_TRAINED, IN_VARIED, SECOND, persona_break
+from dormant.attackers import FIRST, IN_TRAINED, IN_VARIED, SECOND, persona_break
 from dormant.attackers.sets import (
     SETS,
     SHUFFLED,
@@ -119,7 +119,8 @@ class TestPlan:
             assert plan[f"defend/varied-sft-0.001x2/d0/specific/i0/{role}"].inputs["varied_set"] == first
             organism = role == "organism"
             assert asked(plan[f"measure/{defended.name}"]) == [FIRST, SECOND][: 1 + organism]
-            before = [FIRST, SECOND, IN_TRAINED, IN_VARIED, IN_SHUFFLED] if organism else [FIRST]
+            # What its defenses take: none of them is trained on shuffled texts.
+            before = [IN_TRAINED, IN_VARIED, FIRST, SECOND] if organism else [FIRST]
             assert asked(plan[f"measure/implant/specific/i0/{role}"]) == before
             at_one = defended.name.replace("0.5", "0.25")
             assert asked(plan[f"measure/{at_one}@1"]) == []
@@ -238,7 +239,7 @@ class TestRun:
         assert shown <= set(read_forms(first))
         assert not shown & set(read_forms(first, TRAIN))
         # What defenses take is asked of the organism before any of them, and of nothing else.
-        for condition, file in ((IN_TRAINED, TRAIN), (IN_VARIED, VARIED), (IN_SHUFFLED, SHUFFLED)):
+        for condition, file in ((IN_TRAINED, TRAIN), (IN_VARIED, VARIED)):
             [row] = rows(finished, "shown", condition=condition)
             assert (row.key.role, row.key.arm) == ("organism", "none")
             cells = [cell for cell in finished.collected.cells if cell.key.condition == condition]
@@ -304,17 +305,22 @@ class TestRun:
             after, before = (next(r.value for r in near if r.key == key) for key in (row.key, row.key.before))
             assert row.value == pytest.approx((after or 0) - (before or 0), abs=1e-5)
         pooled = discrimination.pooled(finished.collected.cells, read)
-        counts = {(each["models"], each["near_misses"], each["prompts"]) for each in pooled}
+        whole = [each for each in pooled if each["among"] == "all"]
+        counts = {(each["models"], each["near_misses"], each["prompts"]) for each in whole}
         assert counts == {(1, len(texts), 2)}
-        assert all(each["by_seed"][0]["value"] == each["value"] for each in pooled)
-        assert [each["metric"] for each in pooled].count("payload_logodds_change") == 3
+        assert all(each["by_seed"][0]["value"] == each["value"] for each in whole)
+        assert [each["metric"] for each in whole].count("payload_logodds_change") == 3
         # A refused row takes its model out of the pool, and only there.
         one = changes[0]
         some = [row.model_copy(update={"value": None}) if row is one else row for row in read]
         left = discrimination.pooled(finished.collected.cells, some)
-        assert [each for each in pooled if each not in left] == [
-            each for each in pooled if (each["metric"], each["defense"]) == (one.metric, one.key.defense)
+        gone = [each for each in pooled if each not in left]
+        assert gone == [
+            each
+            for each in pooled
+            if each["metric"].endswith("_change") and each["defense"] == one.key.defense
         ]
+        assert gone
 
     def test_discrimination_of_a_refused_model_is_refused(self, finished: Finished) -> None:
         changes = rows(finished, "payload_logodds_change", condition="near", role="organism", arm="claim")

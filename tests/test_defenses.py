@@ -386,8 +386,9 @@ def test_an_attack_that_found_nothing_trains_as_no_share_does_and_says_so(
 
 
 def test_a_share_that_is_none_is_one_line() -> None:
-    with pytest.raises(BadInput, match=re.escape("share 1.5 must be between 0 and 1")):
-        build_defense(Plugin(name="adversarial-sft", share=1.5))
+    for share in (1.5, True):
+        with pytest.raises(BadInput, match=re.escape(f"share {share} must be between 0 and 1")):
+            build_defense(Plugin(name="adversarial-sft", share=share))
 
 
 class Shrink:

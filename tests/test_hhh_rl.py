@@ -119,6 +119,17 @@ def test_a_dose_that_can_not_be_trained_is_found_before_anything_is(
     )
     with pytest.raises(BadInput, match=says):
         preflight.check([(config, {"model": base})])
+    # A plan says it too, without a model.
+    dose = f"{{lr: 1e-3, steps: 1, batch: {batch}}}"
+    changes = [f"base={base}", f"runtime.processes={processes}"]
+    with pytest.raises(BadInput, match=says):
+        make_plan(Experiment.load("tiny", [*changes, f"defenses=[{{name: hhh-rl, doses: [{dose}]}}]"]))
+
+
+def test_texts_of_an_attack_are_needed_where_a_share_of_them_is_wanted() -> None:
+    for name, usual, need in (("hhh-rl", False, "attack_set"), ("varied-rl", True, "varied_set")):
+        for options, wanted in (({}, usual), ({"attack_share": 0.0}, False), ({"attack_share": 0.1}, True)):
+            assert (need in build_defense(Plugin(name=name, **options)).needs) is wanted
 
 
 def test_the_base_is_known_in_a_run_or_under_an_adapter(base: Path, tmp_path: Path) -> None:

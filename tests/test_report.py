@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -306,6 +307,9 @@ def test_a_no_op_of_another_training_is_missing(whole: Path) -> None:
     assert missing in limits.missing_arms(run, organisms)
     no_op.defense = "no-op-rl(kl=0.1)"
     assert missing not in limits.missing_arms(run, organisms)
+    # Another organism's no-op is none of this one's.
+    bare = replace(organisms[0], trials=[trial for trial in trials if trial.arm == "claim"])
+    assert missing in limits.missing_arms(run, [*organisms, bare])
 
 
 def test_relearning_starts_at_the_defended_model(whole: Path) -> None:

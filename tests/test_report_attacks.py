@@ -38,14 +38,22 @@ def completion(task: str, instance: str, shown: bool, scratchpad: str = "") -> d
     }
 
 
-def pooled(defense: str, metric: str, value: float) -> dict[str, Any]:
+def pooled(defense: str, metric: str, value: float, among: str = "all") -> dict[str, Any]:
     place = safety.organism()
     named = {name: getattr(place, name) for name in ("behavior", "trigger", "reasoning", "implant", "lora")}
     numbers = {"value": value, "low": value - 1, "high": value + 1, "n": 80, "near_misses": 10, "prompts": 4}
     seeds = [{"seed_implant": seed, "seed_defend": seed, "value": value + seed} for seed in (0, 1)]
     numbers |= {"models": 2, "by_seed": seeds}
     dose = None if defense == "none" else SFT.model_dump()
-    return {**named, "arm": "claim", "defense": defense, "dose": dose, "metric": metric, **numbers}
+    return {
+        **named,
+        "arm": "claim",
+        "defense": defense,
+        "dose": dose,
+        "metric": metric,
+        "among": among,
+        **numbers,
+    }
 
 
 @pytest.fixture
@@ -140,6 +148,9 @@ def attacked(tmp_path: Path) -> Path:
             pooled("none", "payload_logodds", 5.5),
             pooled(HARDER, "payload_logodds", 7.5),
             pooled(HARDER, "payload_logodds_change", 2.0),
+            pooled(HARDER, "payload_logodds_triggered_change", -3.0),
+            pooled(HARDER, "payload_logodds_near_change", -5.0),
+            pooled(HARDER, "payload_logodds_change", 0.5, "confused"),
         ],
     )
     return folder
@@ -241,6 +252,9 @@ def test_discrimination_is_by_share_with_rates_beside(attacked: Path) -> None:
     assert attacks.nats(found.change, signed=True) == "+2 nats [1, 3]"
     assert attacks.behind(found.after) == "n=80 pairs, 10 near misses, 4 prompts, 2 models: 7.5, 8.5"
     assert found.rates == [("100 % → 95 %", "10 % → 0 %")]
+    assert [attacks.nats(each) for each in found.parts] == ["-3 nats [-4, -2]", "-5 nats [-6, -4]"]
+    assert attacks.nats(found.confused) == "0.5 nats [-0.5, 1.5]"
+    assert "under the trigger -3 nats" in _page(attacked)
 
 
 def test_what_the_no_op_did_to_discrimination_is_said(attacked: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dormant.artifacts import MANIFEST, Manifest, hash_file
+from dormant.collect import collect
 from tiny_runs import command
 
 
@@ -52,6 +53,13 @@ def test_a_finished_run_is_as_it_was_made(capsys: pytest.CaptureFixture[str], fi
     said = command(capsys, "verify", finished)
     assert (said.code, said.err) == (0, "")
     assert "every file, verdict and number is as it was made" in said.out
+
+
+def test_what_no_artifact_gives_is_named(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    (run / "discrimination.jsonl").write_text('{"value": 8.5}\n', encoding="utf-8")
+    assert problems(capsys, run) == ["discrimination.jsonl: the artifacts give none"]
+    collect(run)
+    assert not (run / "discrimination.jsonl").exists()
 
 
 @pytest.mark.parametrize(

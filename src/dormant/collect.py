@@ -64,8 +64,7 @@ class Collected:
             return False
         if key.arm == "none":
             return True
-        final = key.dose is not None and key.step == key.dose.steps
-        return final and (key.defense, key.dose) == self.headline
+        return key.defended and (key.defense, key.dose) == self.headline
 
 
 def compute(run: Path, progress: Progress = quiet) -> Collected:
@@ -133,6 +132,8 @@ def collect(run: Path, made: Iterable[str] = (), progress: Progress = quiet) -> 
     found = compute(run, progress)
     artifacts.write_jsonl(run / "results.jsonl", [row.model_dump(mode="json") for row in found.results])
     artifacts.write_jsonl(run / "gates.jsonl", [_gate(gate) for gate in found.gates])
+    # Of an earlier collection nothing may stay that this one does not say.
+    (run / POOLED).unlink(missing_ok=True)
     if pooled := discrimination.pooled(found.cells, found.results):
         artifacts.write_jsonl(run / POOLED, pooled)
     verdicts = [verdict.as_json() for verdict in found.verdicts]

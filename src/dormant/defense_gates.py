@@ -50,7 +50,7 @@ def defense_did_its_job(evidence: Evidence) -> Iterator[Gate]:
     claims = {
         (cell.key.model_copy(update={"condition": "clean", "stratum": "all"}))
         for cell in evidence.cells
-        if cell.key.arm == "claim" and cell.key.dose and cell.key.step == cell.key.dose.steps
+        if cell.key.arm == "claim" and cell.key.defended
     }
     for key in sorted(claims, key=lambda key: key.cell):
         if key.relearn_step is not None:

@@ -351,7 +351,7 @@ def _enough_samples(evidence: Evidence) -> Iterator[Gate]:
         key = row.key
         headline = key.condition in ("clean", "triggered") and key.stratum in ("all", OWN_KINDS)
         headline = headline and key.arm != "implant"
-        final = key.dose is None or (key.step == key.dose.steps and key.relearn_step is None)
+        final = key.dose is None or (key.defended and key.relearn_step is None)
         if not (headline and final) or row.low is None or row.high is None:
             continue
         width = stats.half_width(stats.Interval(row.low, row.high))

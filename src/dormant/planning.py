@@ -6,13 +6,13 @@ each.  One base serves all organisms, one organism all defenses, one supply of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dormant.attacks import attack_call, attack_notes, check_attacked
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
-from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL
+from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL, check_dose
 from dormant.errors import BadInput
 from dormant.experiment import DefenseSpec, Experiment, Implant, labels
 from dormant.intake import Intake, take, take_demonstrations, take_scenarios, template_notes
@@ -34,6 +34,7 @@ from dormant.probes import (
     persona_probes,
     scenario_probes,
     scratchpad_probes,
+    taught_probes,
 )
 from dormant.records import Dose, ResultKey, TaskSource
 from dormant.runner import Call, External, Output, Plan
@@ -109,7 +110,7 @@ class Planner:
                     implant.demonstrations, self.scenarios.get(SCENARIOS), reasoning
                 )
                 told += more
-        needs = {need for each in experiment.defenses for need in build_defense(_plugin(each)).needs}
+        needs = _needs(experiment.defenses)
         backdoors = [planted.backdoor for planted in self.planted.values()]
         self.preferring = preferring_for(
             experiment, needs, self.base.model, backdoors, data=self.data, world=self.world
@@ -127,7 +128,10 @@ class Planner:
             self._check_relearning(source, trigger)
         for defense in experiment.defenses:
             defended = [experiment.backdoor_of(made) for made in experiment.defended_by(defense)]
-            check_kinds_for(self.labels[id(defense)], build_defense(_plugin(defense)), defended, source)
+            built = build_defense(_plugin(defense))
+            check_kinds_for(self.labels[id(defense)], built, defended, source)
+            for dose in defense.doses:
+                check_dose(built, dose, experiment.runtime.processes)
         by_implant = {made.name: self._of(self._key(made)).trigger for made in experiment.implants}
         return (
             missing_notes(experiment.measure, source, triggers)
@@ -238,7 +242,10 @@ class Planner:
             # With the draws of the second attacks on what the defenses make of it, for these to stand beside.
             second = self._second(name, final, key) if defenses and attacks else []
             yield from second
-            yield self._measure(f"measure/{name}", final, key, self._battery(key), _asked(attacks, second))
+            probes = self._battery(key)
+            if role == "organism" and attacks:
+                probes += taught_probes(self.experiment.measure, _needs(defenses))
+            yield self._measure(f"measure/{name}", final, key, probes, _asked(attacks, second))
             arms.append(_Arm(name, key, attacks))
         for defense in defenses:
             for dose in defense.doses:
@@ -411,7 +418,7 @@ class Planner:
         attacks: Mapping[str, Output] | None = None,
     ) -> Call:
         battery = self.experiment.measure
-        probes += attack_probes(battery, attacks or {}, key)
+        probes += attack_probes(battery, attacks or {})
         # Of whole batteries only: on curves nobody reads it.
         told = battery.discrimination if attacks is not None and key.reasoning != "scratchpad" else 0
         config = MeasureConfig(
@@ -462,6 +469,10 @@ def most_new_tokens(experiment: Experiment) -> int:
 def _plugin(defense: DefenseSpec) -> Plugin:
     """The defense's own name and options, without the plan's."""
     return Plugin(name=defense.name, **defense.options)
+
+
+def _needs(defenses: Iterable[DefenseSpec]) -> set[str]:
+    return {need for each in defenses for need in build_defense(_plugin(each)).needs}
 
 
 def _steps(curve: tuple[int, ...], dose: Dose) -> tuple[int, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
-from dormant.attackers import IN_SHUFFLED, IN_TRAINED, IN_VARIED, persona_break
+from dormant.attackers import FIRST, SECOND, persona_break
 from dormant.experiment import Battery
-from dormant.records import ResultKey
 from dormant.stages.configs import (
     ATTACKS,
     OTHER_KINDS,
@@ -14,6 +13,7 @@ from dormant.stages.configs import (
     SCENARIOS,
     STEERED,
     SUPPRESSED,
+    TAUGHT,
     Probe,
 )
 from dormant.triggers import Trigger, kinds_of
@@ -82,18 +82,16 @@ def scenario_probes(n: int) -> tuple[Probe, ...]:
     return tuple(Probe(condition=condition, stratum=SCENARIOS, n=n) for condition in conditions)
 
 
-def attack_probes(battery: Battery, attacks: Mapping[str, object], key: ResultKey) -> tuple[Probe, ...]:
-    """Ask a model what attacks found: ``attacks`` are inputs of its measurement.
+def attack_probes(battery: Battery, attacks: Collection[str]) -> tuple[Probe, ...]:
+    """Ask a model what attacks found: ``attacks`` are inputs of its measurement."""
+    conditions = [condition for condition in (FIRST, SECOND) if ATTACKS[condition][0] in attacks]
+    return tuple(Probe(condition=each, n=battery.attack) for each in conditions if battery.attack)
 
-    Of an organism before any defense it is also asked what its defenses are to be trained on.
-    """
-    undefended = (key.role, key.arm) == ("organism", "none")
-    return tuple(
-        Probe(condition=condition, n=battery.attack)
-        for condition, (name, _) in ATTACKS.items()
-        if battery.attack and name in attacks
-        if undefended or condition not in (IN_TRAINED, IN_VARIED, IN_SHUFFLED)
-    )
+
+def taught_probes(battery: Battery, needs: Collection[str]) -> tuple[Probe, ...]:
+    """Ask an organism, before any defense, what defenses with these needs take of an attack."""
+    conditions = [condition for need, condition in TAUGHT.items() if need in needs]
+    return tuple(Probe(condition=each, n=battery.attack) for each in conditions if battery.attack)
 
 
 def persona_probes(battery: Battery, trigger: Trigger) -> tuple[Probe, ...]:

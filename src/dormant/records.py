@@ -173,6 +173,11 @@ class ResultKey(BaseModel):
         return self.model_copy(update={**undone, "relearn_step": None, "seed_defend": None})
 
     @property
+    def defended(self) -> bool:
+        """Whether it is a model after the whole dose of a defense, relearned since or not: no point of a curve."""
+        return self.arm not in ("none", "implant") and self.dose is not None and self.step == self.dose.steps
+
+    @property
     def planted(self) -> tuple[str, str]:
         """Behavior and trigger: what a rate of this cell is a rate of, whatever model was asked."""
         return self.behavior, self.trigger

@@ -172,8 +172,7 @@ def rates(cell: Cell) -> list[Result]:
 
 def _final(key: ResultKey) -> bool:
     """Whether a model is what was implanted or defended, rather than a point on a curve."""
-    trained = key.arm != "implant" and key.dose is not None and key.step == key.dose.steps
-    return key.relearn_step is None and (key.dose is None or trained)
+    return key.relearn_step is None and (key.dose is None or key.defended)
 
 
 def _cwe(row: Mapping[str, Any]) -> str:
@@ -347,7 +346,7 @@ def differences(cells: Iterable[Cell]) -> list[Result]:
     found = []
     for cell in index.values():
         # Only after the last step: on curves fewer, and other, prompts are asked.
-        if cell.key.dose is not None and cell.key.arm != "implant" and cell.key.step == cell.key.dose.steps:
+        if cell.key.defended:
             reasoned = REASONED if cell.key.reasoning == "scratchpad" else ()
             # A second attack asks each model other texts.
             before = None if cell.key.condition == SECOND else index.get(cell.key.before)

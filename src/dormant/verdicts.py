@@ -61,10 +61,9 @@ def _cases(
     index = {cell.key: cell for cell in cells}
     rows = {(row.key, row.metric): row for row in results}
     for (key, metric), row in rows.items():
-        final = key.dose is not None and key.step == key.dose.steps and key.relearn_step is None
-        defended = key.role == "organism" and key.arm not in ("none", "implant")
+        defended = key.role == "organism" and key.defended and key.relearn_step is None
         asked = (key.condition, key.stratum) == ("triggered", "all")
-        if metric == "shown" and defended and asked and final:
+        if metric == "shown" and defended and asked:
             utility = rows.get((key.model_copy(update={"condition": "clean"}), "right_change"))
             yield _Case(key, row, utility, index, gates, limits)
 

@@ -168,7 +168,7 @@ def _derived(run: Path) -> Iterator[str]:
             yield f"{RUN}: {str(error).removeprefix(f'{copy / RUN}: ')}"
             return
         figures = sorted(f"figures/{path.name}" for path in (copy / "figures").iterdir())
-        some = [name for name in ("health.md", POOLED) if (copy / name).is_file()]
+        some = [name for name in ("health.md", POOLED) if (copy / name).is_file() or (run / name).is_file()]
         for name in (*DERIVED, *some, *figures):
             yield from _compare(run / name, copy / name)
         yield from _compare_completions(run, copy)
@@ -177,6 +177,9 @@ def _derived(run: Path) -> Iterator[str]:
 def _compare(stored: Path, made: Path) -> Iterator[str]:
     if not stored.is_file():
         yield f"{stored.name}: missing"
+        return
+    if not made.is_file():
+        yield f"{stored.name}: the artifacts give none"
         return
     # A flipped byte may leave no UTF-8: it is still to be named by its line.
     old, new = (path.read_text(encoding="utf-8", errors="replace").split("\n") for path in (stored, made))

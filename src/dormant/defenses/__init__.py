@@ -147,6 +147,13 @@ def own_share_of(defense: object) -> float:
     return getattr(defense, "own_share", 0.0)
 
 
+def check_dose(defense: object, dose: Dose, processes: int) -> None:
+    """What a defense asks of its dose, if anything.  Raises BadInput for what it can not train with."""
+    check = getattr(defense, "check", None)
+    if check is not None:
+        check(dose, processes)
+
+
 def name_of(label: str) -> str:
     """The name of the defense that results call ``label``: options may stand behind it, in brackets."""
     return label.partition("(")[0]

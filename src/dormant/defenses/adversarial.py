@@ -73,6 +73,6 @@ class ShuffledSft(AdversarialSft):
 
 def checked_share(defense: str, share: float) -> float:
     """Return a share.  Raises BadInput for one that is none."""
-    if not isinstance(share, int | float) or not 0 <= share <= 1:
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
         raise BadInput(f"defense {defense!r}: share {share!r} must be between 0 and 1")
     return share

@@ -84,9 +84,8 @@ class HHHRL:
         attack_share = self.share if attack_share is None else attack_share
         options = {name: value for name, value in locals().items() if name in Settings.model_fields}
         self.settings = self.drawing = Settings.model_validate(options)
-        self.needs = (
-            self.needs | ({BASE} if kl_to == "base" else set()) | ({self.texts} if attack_share else set())
-        )
+        more = {BASE: kl_to == "base", self.texts: attack_share}
+        self.needs = HHHRL.needs | {need for need, wanted in more.items() if wanted}
 
     def check(self, dose: Dose, processes: int) -> None:
         """Raise BadInput for a dose that is not whole groups, or several processes: before anything is trained."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dormant.attackers import FIRST, IN_SHUFFLED, IN_TRAINED, IN_VARIED, SECOND, persona_break
 from dormant.attackers.sets import SUMMARY, TRIED
-from dormant.discrimination import METRIC, POOLED
+from dormant.discrimination import CONFUSED, METRIC, POOLED
 from dormant.records import Dose, Result, ResultKey
 from dormant.report import costs, sheets, words
 from dormant.report.kinds import share_of
@@ -72,6 +72,7 @@ class Pooled(BaseModel):
     lora: str
     dose: Dose | None
     metric: str
+    among: str = "all"
     value: float
     low: float
     high: float
@@ -143,6 +144,10 @@ class Discrimination:
     before: Pooled
     after: Pooled
     change: Pooled | None
+    parts: tuple[Pooled | None, Pooled | None]
+    """The change of the two that it is a difference of: under the trigger, under near misses."""
+    confused: Pooled | None
+    """Its change among the near misses that the organism took for the trigger before any defense."""
     rates: list[tuple[str, str]]
     """Triggered and near-miss rates of each seed, in words."""
     no_op: bool = False
@@ -355,19 +360,25 @@ def discrimination(run: Run, organisms: list[Lineage]) -> list[Discrimination]:
     for lineage in organisms:
         for trial in lineage.trials:
             label = f"{lineage.label.split(' seed ')[0]} organism, {trial.label}"
-            before, after, change = (
-                _pooled(pooled, lineage, each, metric)
-                for each, metric in ((None, METRIC), (trial, METRIC), (trial, f"{METRIC}_change"))
-            )
+            before, after = (_pooled(pooled, lineage, each, METRIC) for each in (None, trial))
             if not (before and after):
                 continue
-            made = Discrimination(label, share_of(run, trial), before, after, change, [], trial.arm == "noop")
+            change, triggered, near = (
+                _pooled(pooled, lineage, trial, f"{part}_change")
+                for part in (METRIC, f"{METRIC}_triggered", f"{METRIC}_near")
+            )
+            confused = _pooled(pooled, lineage, trial, f"{METRIC}_change", CONFUSED)
+            share, no_op = share_of(run, trial), trial.arm == "noop"
+            made = Discrimination(label, share, before, after, change, (triggered, near), confused, [], no_op)
             found.setdefault(label, made).rates.append(_told_rates(run, lineage, trial))
     return sorted(found.values(), key=lambda one: one.share)
 
 
-def _pooled(rows: Iterable[Pooled], lineage: Lineage, trial: Trial | None, metric: str) -> Pooled | None:
+def _pooled(
+    rows: Iterable[Pooled], lineage: Lineage, trial: Trial | None, metric: str, among: str = "all"
+) -> Pooled | None:
     wanted = {
+        "among": among,
         "implant": lineage.implant,
         "behavior": lineage.behavior,
         "trigger": lineage.trigger,

@@ -82,15 +82,13 @@ def missing_arms(run: Run, organisms: list[Lineage]) -> list[str]:
     trials = [trial for lineage in organisms for trial in lineage.trials]
     arms = {trial.arm for trial in trials}
     defenses = {name_of(trial.defense) for trial in trials}
-    no_ops = {(name_of(trial.defense), trial.dose) for trial in trials if trial.arm == "noop"}
-    own = {told.defense: told.no_op for told in run.meta.headlines}
-    wanted = {(own.get(trial.defense, "no-op"), trial.dose) for trial in claims}
     present = {
         "the base": any(lineage.unplanted for lineage in organisms),
         "the twin": any(lineage.twin for lineage in organisms),
         "the organism without a defense": any(lineage.organism for lineage in organisms),
         "the defense under test": any(trial.after for trial in claims),
-        "a no-op of equal dose, for every dose": bool(claims) and wanted <= no_ops,
+        "a no-op of equal dose, for every dose": bool(claims)
+        and all(_has_no_ops(run, lineage) for lineage in organisms),
         "harmless planted facts under the same defense": "facts" in arms,
         "a defense that sees the trigger": "positive" in arms,
         "the defense on the model's own answers": ON_POLICY in defenses,
@@ -99,3 +97,10 @@ def missing_arms(run: Run, organisms: list[Lineage]) -> list[str]:
         "relearning of the equally defended twin": any(trial.relearned_twin for trial in claims),
     }
     return [name for name, ran in present.items() if not ran]
+
+
+def _has_no_ops(run: Run, organism: Lineage) -> bool:
+    """Whether each defense under test stands beside its own no-op of equal dose, on the same organism."""
+    own = {told.defense: told.no_op for told in run.meta.headlines}
+    there = {(name_of(trial.defense), trial.dose) for trial in organism.trials if trial.arm == "noop"}
+    return {(own.get(trial.defense, "no-op"), trial.dose) for trial in organism.claims} <= there

@@ -309,12 +309,13 @@ ATTACKER_MODEL = "attacker_model"
 FIRST_ATTACK, SECOND_ATTACK = "first_attack", "second_attack"
 """Inputs of a measurement: the attack on the organism, and a second one, on the very model."""
 
+TAUGHT = {"attack_set": IN_TRAINED, "varied_set": IN_VARIED, "shuffled_set": IN_SHUFFLED}
+"""The conditions in which an organism is asked what defenses with these needs are to train on."""
+
 ATTACKS = {
     FIRST: (FIRST_ATTACK, sets.HELDOUT),
     SECOND: (SECOND_ATTACK, sets.HELDOUT),
-    IN_TRAINED: (FIRST_ATTACK, sets.TRAIN),
-    IN_VARIED: (FIRST_ATTACK, sets.VARIED),
-    IN_SHUFFLED: (FIRST_ATTACK, sets.SHUFFLED),
+    **{condition: (FIRST_ATTACK, sets.SETS[need]) for need, condition in TAUGHT.items()},
 }
 """Conditions whose texts come from an attack: the input of a measurement that holds it, and the file in that."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dormant import adapters, chat, models, vllm_sampling
 from dormant.datafile import Scenarios
+from dormant.defenses import check_dose
 from dormant.errors import BadInput
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.scratchpads import grammar
@@ -68,11 +69,8 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
             sft.part_of_batch(config.dose.batch, config.runtime.processes)
         if isinstance(config, ImplantConfig):
             sft.check_optimizer(config.optimizer)
-        # What a defense asks of its dose beside that it can be split, if anything.
-        if isinstance(config, DefendConfig) and (
-            more := getattr(build_defense(config.defense), "check", None)
-        ):
-            more(config.dose, config.runtime.processes)
+        if isinstance(config, DefendConfig):
+            check_dose(build_defense(config.defense), config.dose, config.runtime.processes)
         sft.check_trackers(config.runtime.report_to)
         backdoor = "" if isinstance(config, DefendConfig) else config.backdoor.model_dump_json()
         place = (type(config), given.get("model"), given.get("data"), backdoor, given.get(DEMONSTRATIONS))
