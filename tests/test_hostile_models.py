@@ -21,7 +21,7 @@ from tiny_runs import command, small, tree
 
 RECURSES = "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}{{ again(0) }}"
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-WRITES = "{% for a in range(99999) %}{{ 'all work and no play' }}{% endfor %}"
+WRITES = f"{{% for a in range(999) %}}{'all work and no play ' * 100}{{% endfor %}}"
 CODE = """
 import pathlib
 pathlib.Path("EXECUTED").touch()
@@ -81,7 +81,7 @@ def _without_attention(model: Path) -> None:
         (_template("{% for %}"), "does not work: the chat template refuses"),
         (_template("{{ range(10**9)|list }}"), "does not work: the chat template fails: OverflowError"),
         (_template(LOOPS), "is not done with a conversation of two words after"),
-        (_template(WRITES), "makes 1999980 characters of a conversation of two words"),
+        (_template(WRITES), "makes 2097900 characters of a conversation of two words"),
         (_no_end, "has no end token (eos_token)"),
         (_more_tokens, "tokens, the model only 100 embeddings"),
         (_fill("model.norm.weight", float("nan")), "1 tensors hold values that are no numbers"),
