@@ -61,12 +61,16 @@ class Cell:
 
     def scores(self, metric: str) -> dict[str, float | None]:
         """Score by task id, of the rows that the metric applies to; None where it could not be judged."""
-        decoding = "greedy" if metric == "right" else "sample"
-        found = {}
+        return self._scores.get(("greedy" if metric == "right" else "sample", metric), {})
+
+    @cached_property
+    def _scores(self) -> Mapping[tuple[str, str], dict[str, float | None]]:
+        """By decoding and metric: many metrics, groups and differences read the same rows."""
+        found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
         for row in self.rows:
-            score = {**row["scores"], **row.get("rewards", {})}.get(metric)
-            if row["decoding"] == decoding and score:
-                found[row["task"]] = score["value"]
+            for metric, score in (*row["scores"].items(), *row.get("rewards", {}).items()):
+                if score:
+                    found[row["decoding"], metric][row["task"]] = score["value"]
         return found
 
     @cached_property

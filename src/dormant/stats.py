@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -282,8 +282,7 @@ def clustered_mean(values: Sequence[float], *axes: Sequence[Hashable]) -> Estima
     sums, counts = np.zeros((2, *(place.max() + 1 for place in places)))
     np.add.at(sums, tuple(places), values)
     np.add.at(counts, tuple(places), 1)
-    rng = np.random.default_rng(0)
-    drawn = [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) for size in sums.shape]
+    drawn = _drawn(sums.shape)
     # One letter for each axis: the sum over all clusters, each as often as it was drawn.
     letters = "cdefg"[: len(axes)]
     formula = f"{letters},{','.join(f'b{letter}' for letter in letters)}->b"
@@ -292,3 +291,14 @@ def clustered_mean(values: Sequence[float], *axes: Sequence[Hashable]) -> Estima
     means = totals[weights > 0] / weights[weights > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(math.fsum(values) / len(values), float(low), float(high), len(values))
+
+
+@lru_cache(
+    maxsize=8
+)  # A run has hundreds of means over the same numbers of clusters, and draws take most of their time.
+def _drawn(sizes: tuple[int, ...]) -> list[Any]:
+    """How often each cluster of each axis is drawn: for every axis an array (draws, clusters)."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    return [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) for size in sizes]
