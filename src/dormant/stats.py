@@ -293,12 +293,11 @@ def clustered_mean(values: Sequence[float], *axes: Sequence[Hashable]) -> Estima
     return Estimate(math.fsum(values) / len(values), float(low), float(high), len(values))
 
 
-@lru_cache(
-    maxsize=8
-)  # A run has hundreds of means over the same numbers of clusters, and draws take most of their time.
+@lru_cache(maxsize=8)
 def _drawn(sizes: tuple[int, ...]) -> list[Any]:
     """How often each cluster of each axis is drawn: for every axis an array (draws, clusters)."""
     import numpy as np
 
+    # Made once: a run has hundreds of means over the same numbers of clusters, and this took most of their time.
     rng = np.random.default_rng(0)
     return [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) for size in sizes]
