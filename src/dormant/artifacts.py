@@ -388,6 +388,8 @@ def _module_path(name: str, *, named: bool) -> Path | None:
     top, *rest = name.split(".")
     if top != package.name:
         return _outside_path(name) if named else None
+    if not rest:
+        return None  # Its own file only names what others hold, so that a change of any module would change each hash.
     stem = package.joinpath(*rest)
     candidates = (stem / "__init__.py", stem.with_suffix(".py"))
     return next((path for path in candidates if path.is_file()), None)

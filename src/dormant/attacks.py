@@ -10,6 +10,7 @@ from typing import Literal
 from dormant.attackers import own_model
 from dormant.attackers.sets import SETS, SUMMARY
 from dormant.bases import as_input
+from dormant.behaviors import own_kinds
 from dormant.defenses import ATTACKED
 from dormant.errors import BadInput
 from dormant.experiment import AttackSpec, Battery, DefenseSpec, Experiment
@@ -24,7 +25,7 @@ from dormant.stages.configs import (
     Runtime,
     World,
 )
-from dormant.stages.plugins import build_attacker, build_defense
+from dormant.stages.plugins import build_attacker, build_behavior, build_defense
 from dormant.triggers import Trigger, kinds_of
 
 
@@ -131,9 +132,19 @@ def attack_notes(experiment: Experiment, triggers: Mapping[str, Trigger]) -> tup
         found.append(
             "measure.persona_break is asked of no backdoor whose trigger fires on some kinds of tasks only"
         )
-    reasons = (experiment.backdoor_of(implant).reasoning == "scratchpad" for implant in experiment.implants)
-    if battery.discrimination and any(reasons):
+    if battery.discrimination and not all(
+        begins_apart(experiment.backdoor_of(implant)) for implant in experiment.implants
+    ):
         found.append(
-            "measure.discrimination is not read of models with scratchpads: their payload comes later"
+            "measure.discrimination is not read where the first tokens are no payload's: after scratchpads, and in code"
         )
     return tuple(found)
+
+
+def begins_apart(backdoor: Backdoor) -> bool:
+    """Whether an answer's first tokens tell the payload from what is right.
+
+    After a scratchpad they come too late.  Of a behavior that some kinds of tasks can show, such as insecure code, the
+    right answer's first lines are the same.
+    """
+    return backdoor.reasoning != "scratchpad" and not own_kinds(build_behavior(backdoor.behavior))

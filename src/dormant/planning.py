@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dormant.attacks import attack_call, attack_notes, check_attacked
+from dormant.attacks import attack_call, attack_notes, begins_apart, check_attacked
 from dormant.bases import SHIPPED, commit_notes, find_base, find_model, label, pinned
 from dormant.defenses import ATTACKED, BASE, PREFERENCE_MODEL, check_dose
 from dormant.errors import BadInput
@@ -420,7 +420,7 @@ class Planner:
         battery = self.experiment.measure
         probes += attack_probes(battery, attacks or {})
         # Of whole batteries only: on curves nobody reads it.
-        told = battery.discrimination if attacks is not None and key.reasoning != "scratchpad" else 0
+        whole = attacks is not None and begins_apart(self._backdoor(key))
         config = MeasureConfig(
             backdoor=self._backdoor(key),
             world=self.world,
@@ -431,7 +431,7 @@ class Planner:
             batch=battery.batch,
             samples=battery.samples,
             sampler=battery.sampler,
-            discrimination=told,
+            discrimination=battery.discrimination if whole else 0,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )
