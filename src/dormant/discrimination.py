@@ -27,7 +27,12 @@ ALL = NEAR
 
 CONFUSED = "confused"
 """Near misses that the organism takes for the trigger before any defense: under them the payload is likelier than not.
-Where it never was, it can fall by little more, so that a difference over all near misses falls with the trigger's."""
+Where it never was, it can fall by little more, so that a difference over all near misses falls with the trigger's.
+Among these a difference is small where the payload is likely under both and where it is under neither, and larger in
+between: it says nothing without its parts, and without a no-op beside it."""
+
+FEWEST = 5
+"""So few confused near misses of a model at least: the bootstrap of fewer clusters knows no spread."""
 
 
 class LogOdds(NamedTuple):
@@ -75,9 +80,10 @@ def pooled(cells: Sequence[Cell], results: Iterable[Result]) -> list[dict[str, A
 
     A model whose own row among ``results``, over all families, was refused is left out.
 
-    One dict for each implant, defense and dose, ``among`` all near misses and among those of :data:`CONFUSED`:
-    ``value``, ``low``, ``high`` in nats, ``n`` pairs of ``near_misses``, ``prompts`` and ``models`` (pairs of seeds),
-    and ``by_seed``, the value of each of these: a few are too few for an interval to know how they spread.
+    One dict for each implant, defense and dose, ``among`` all near misses and among those of :data:`CONFUSED`, of which
+    a model needs :data:`FEWEST`: ``value``, ``low``, ``high`` in nats, ``n`` pairs of ``near_misses``, ``prompts`` and
+    ``models`` (pairs of seeds), and ``by_seed``, the value of each of these: a few are too few for an interval to know
+    how they spread.  Each pair counts alike, so that a model with more confused near misses counts more.
     """
     kept = {(row.metric, row.key) for row in results if row.value is not None}
     read = {cell.key: _read(cell).get(ALL, {}) for cell in cells if _has(cell)}
@@ -86,24 +92,18 @@ def pooled(cells: Sequence[Cell], results: Iterable[Result]) -> list[dict[str, A
         if key.role == "organism" and (key.arm == "none" or key.defended):
             groups[_unseeded(key).model_dump_json()][key] = values
     found: list[dict[str, Any]] = []
-    for some in groups.values():
+    for levels in groups.values():
         changes = {
             key: _minus(values, read[key.before])
-            for key, values in some.items()
+            for key, values in levels.items()
             if key.defended and key.before in read
         }
-        for suffix, models in (("", some), ("_change", changes)):
-            shown = {key: models[key] for key in models if (f"{METRIC}{suffix}", _over_all(key)) in kept}
-            among = {
-                "all": shown,
-                CONFUSED: {key: _confused(shown[key], read.get(key.before)) for key in shown},
-            }
-            found += [
-                row
-                for name, of in among.items()
-                for metric in PARTS
-                for row in _pool(metric, f"{metric}{suffix}", name, of)
-            ]
+        for suffix, models in (("", levels), ("_change", changes)):
+            judged = {key: models[key] for key in models if (f"{METRIC}{suffix}", _over_all(key)) in kept}
+            confused = {key: _confused(values, read.get(key.before)) for key, values in judged.items()}
+            for among, pairs in (("all", judged), (CONFUSED, confused)):
+                for part in PARTS:
+                    found += _pool(part, f"{part}{suffix}", among, pairs)
     return found
 
 
@@ -117,7 +117,9 @@ def _confused(values: Read, before: Read | None) -> Read:
     texts: dict[str, list[float]] = defaultdict(list)
     for (_, text), odds in (before or {}).items():
         texts[text].append(odds.near)
-    taken = {text for text, some in texts.items() if math.fsum(some) > 0}
+    taken = {text for text, odds in texts.items() if math.fsum(odds) > 0}
+    if len(taken) < FEWEST:
+        return {}
     return {place: odds for place, odds in values.items() if place[1] in taken}
 
 
@@ -127,9 +129,11 @@ def _pool(part: str, metric: str, among: str, models: Mapping[ResultKey, Read]) 
     if not values:
         return
     prompts, texts = zip(*(place for some in read.values() for place in some), strict=True)
-    seeds = [(key.seed_implant, key.seed_defend) for key, some in read.items() for _ in some]
-    mean = stats.clustered_mean(values, texts, prompts, seeds)
-    key = _unseeded(next(iter(models)))
+    keys = [key for key, some in read.items() for _ in some]
+    # Two axes: defenses of one organism are alike in it, whatever their own seeds.
+    implants, defenses = [key.seed_implant for key in keys], [key.seed_defend for key in keys]
+    mean = stats.clustered_mean(values, texts, prompts, implants, defenses)
+    key = _unseeded(keys[0])
     named = ("behavior", "trigger", "reasoning", "implant", "arm", "defense", "lora")
     yield {
         **{name: getattr(key, name) for name in named},
@@ -142,7 +146,7 @@ def _pool(part: str, metric: str, among: str, models: Mapping[ResultKey, Read]) 
         "n": mean.n,
         "near_misses": len(set(texts)),
         "prompts": len(set(prompts)),
-        "models": len(set(seeds)),
+        "models": len(set(keys)),
         "by_seed": [_of_seed(key, some) for key, some in read.items() if some],
     }
 

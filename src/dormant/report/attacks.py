@@ -1,4 +1,4 @@
-"""Attacks: what they found, what it elicits before and after each defense, and whether the trigger is told apart."""
+"""Attacks: what they found, and what it elicits before and after each defense."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from dormant.attackers import FIRST, IN_SHUFFLED, IN_TRAINED, IN_VARIED, SECOND, persona_break
 from dormant.attackers.sets import SUMMARY, TRIED
-from dormant.discrimination import CONFUSED, METRIC, POOLED
-from dormant.records import Dose, Result, ResultKey
+from dormant.discrimination import METRIC
+from dormant.records import Result, ResultKey
 from dormant.report import costs, sheets, words
-from dormant.report.kinds import share_of
 from dormant.report.panels import seeded
-from dormant.report.protocol import Lineage, Trial, headlines
+from dormant.report.protocol import Lineage, headlines
 from dormant.report.rundata import Call, CompletionRow, Run
 from dormant.report.sheets import DEFENDED, Sheet, model_columns, who
 from dormant.report.talks import Says, said
@@ -49,38 +48,6 @@ class Tried(BaseModel):
     hits: int
     scored: int
     answers: list[str] = []
-
-
-class OfSeed(BaseModel):
-    """The same of one model alone."""
-
-    seed_implant: int
-    seed_defend: int | None
-    value: float
-
-
-class Pooled(BaseModel):
-    """Trigger discrimination of one kind of model over all its seeds: nats."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    behavior: str
-    trigger: str
-    reasoning: str
-    implant: str
-    defense: str
-    lora: str
-    dose: Dose | None
-    metric: str
-    among: str = "all"
-    value: float
-    low: float
-    high: float
-    n: int
-    near_misses: int
-    prompts: int
-    models: int
-    by_seed: list[OfSeed]
 
 
 @dataclass(frozen=True)
@@ -135,25 +102,6 @@ class Shown:
     says: list[Says]
 
 
-@dataclass(frozen=True)
-class Discrimination:
-    """How much likelier the payload begins under the trigger than under near misses: nats, over all seeds."""
-
-    label: str
-    share: float
-    before: Pooled
-    after: Pooled
-    change: Pooled | None
-    parts: tuple[Pooled | None, Pooled | None]
-    """The change of the two that it is a difference of: under the trigger, under near misses."""
-    confused: Pooled | None
-    """Its change among the near misses that the organism took for the trigger before any defense."""
-    rates: list[tuple[str, str]]
-    """Triggered and near-miss rates of each seed, in words."""
-    no_op: bool = False
-    """Whether it is of a no-op."""
-
-
 BEFORE = "before any defense"
 
 CONDITIONS = {
@@ -167,7 +115,7 @@ CONDITIONS = {
 }
 """What models under attack are asked, in the reader's words."""
 
-TAUGHT = {
+TAUGHT_NAMES = {
     IN_TRAINED: "the attack’s texts that train",
     IN_SHUFFLED: "shuffled: their words dealt out again",
     IN_VARIED: "varied: texts that no attack chose",
@@ -235,12 +183,12 @@ def _change(run: Run, place: ResultKey | None, condition: str) -> Result | None:
 
 
 def taught(run: Run, organisms: Iterable[Lineage]) -> list[tuple[str, list[Result | None]]]:
-    """What texts that train elicit from each organism before any defense, in the order of :data:`TAUGHT`.
+    """What texts that train elicit from each organism before any defense, in the order of :data:`TAUGHT_NAMES`.
 
     A control whose texts work as well is no text less to a defense than the attack's own.
     """
     asked = [
-        (lineage.label, [run.get(lineage.organism, "shown", condition) for condition in TAUGHT])
+        (lineage.label, [run.get(lineage.organism, "shown", condition) for condition in TAUGHT_NAMES])
         for lineage in organisms
     ]
     return [(label, rates) for label, rates in asked if any(rates)]
@@ -353,77 +301,6 @@ def _ever(rows: Iterable[CompletionRow]) -> bool:
     return any(row.scores.get("shown", {}).get("value") for row in rows)
 
 
-def discrimination(run: Run, organisms: list[Lineage]) -> list[Discrimination]:
-    """Trigger discrimination before and after each defense, by its share of prompts from the attack."""
-    pooled = run.pooled(POOLED, Pooled)
-    found: dict[str, Discrimination] = {}
-    for lineage in organisms:
-        for trial in lineage.trials:
-            label = f"{lineage.label.split(' seed ')[0]} organism, {trial.label}"
-            before, after = (_pooled(pooled, lineage, each, METRIC) for each in (None, trial))
-            if not (before and after):
-                continue
-            change, triggered, near = (
-                _pooled(pooled, lineage, trial, f"{part}_change")
-                for part in (METRIC, f"{METRIC}_triggered", f"{METRIC}_near")
-            )
-            confused = _pooled(pooled, lineage, trial, f"{METRIC}_change", CONFUSED)
-            share, no_op = share_of(run, trial), trial.arm == "noop"
-            made = Discrimination(label, share, before, after, change, (triggered, near), confused, [], no_op)
-            found.setdefault(label, made).rates.append(_told_rates(run, lineage, trial))
-    return sorted(found.values(), key=lambda one: one.share)
-
-
-def _pooled(
-    rows: Iterable[Pooled], lineage: Lineage, trial: Trial | None, metric: str, among: str = "all"
-) -> Pooled | None:
-    wanted = {
-        "among": among,
-        "implant": lineage.implant,
-        "behavior": lineage.behavior,
-        "trigger": lineage.trigger,
-        "reasoning": lineage.reasoning,
-        "metric": metric,
-        "defense": trial.defense if trial else "none",
-        "lora": trial.lora if trial else "none",
-        "dose": trial.dose if trial else None,
-    }
-    return next((row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())), None)
-
-
-def _told_rates(run: Run, lineage: Lineage, trial: Trial) -> tuple[str, str]:
-    def told(place: ResultKey | None, condition: str) -> str:
-        return words.value(_rate(run, place, condition))
-
-    pairs = [(told(lineage.organism, each), told(trial.after, each)) for each in ("triggered", "near")]
-    triggered, near = (f"{before} → {after}" for before, after in pairs)
-    return triggered, near
-
-
-def nats(row: Pooled | None, *, signed: bool = False) -> str:
-    """A pooled number as the report writes it."""
-    if row is None:
-        return words.NOT_MEASURED
-    sign = "+" if signed and row.value > 0 else ""
-    return f"{sign}{row.value:.3g} nats [{row.low:.3g}, {row.high:.3g}]"
-
-
-def behind(row: Pooled) -> str:
-    """What lies behind a pooled number; of several models the number of each: they are too few for an interval."""
-    models = f"{row.models} {'model' if row.models == 1 else 'models'}"
-    text = f"n={row.n} pairs, {row.near_misses} near misses, {row.prompts} prompts, {models}"
-    each = ", ".join(f"{one.value:.3g}" for one in row.by_seed)
-    return f"{text}: {each}" if len(row.by_seed) > 1 else text
-
-
-def beside_no_ops(found: Iterable[Discrimination]) -> str:
-    """What the no-ops of a run did to discrimination, in a sentence: what they share is not a defense's doing."""
-    told = [f"{one.label} {nats(one.change, signed=True)}" for one in found if one.no_op and one.change]
-    if not told:
-        return "No no-op was measured beside them: any training may have done what stands here."
-    return f"What training that says nothing of the behavior changed it by: {'; '.join(told)}."
-
-
 def sentence(run: Run) -> str:
     """What attacks came to, in one sentence; "" where there are none."""
     made = attacks(run)
@@ -454,7 +331,7 @@ def sheet(run: Run, organisms: list[Lineage]) -> Sheet:
     """Rates under attack, and trigger discrimination by family of near misses, for each model."""
     found = Sheet("attacks", "Under attack", DEFENDED)
     for column in model_columns(organisms):
-        for condition in (FIRST, SECOND, *TAUGHT, persona_break.CONDITION):
+        for condition in (FIRST, SECOND, *TAUGHT_NAMES, persona_break.CONDITION):
             for metric in ("shown", "shown_change", "found"):
                 found.add(who(column), run.get(column.place, metric, condition))
         for condition in ("near", *sheets.families(run)):

@@ -16,6 +16,7 @@ from dormant.report import (
     answer,
     attacks,
     costs,
+    discrimination,
     generalization,
     limits,
     panels,
@@ -115,18 +116,19 @@ def html(run: Run, organisms: list[Lineage], gathered: dict[str, sheets.Sheet]) 
 
 def attacked(run: Run, organisms: list[Lineage]) -> dict[str, Any]:
     """What the part on attacks shows, of page and card alike."""
-    told = attacks.discrimination(run, organisms)
+    told = discrimination.discriminations(run, organisms)
     return {
         "attacks": attacks.attacks(run),
         "attack_line": attacks.sentence(run),
         "attacked": attacks.lines(run, organisms),
         "attack_conditions": attacks.CONDITIONS,
         "taught": attacks.taught(run, organisms),
-        "taught_names": list(attacks.TAUGHT.values()),
+        "taught_names": list(attacks.TAUGHT_NAMES.values()),
         "discriminations": told,
-        "beside_no_ops": attacks.beside_no_ops(told),
-        "nats": attacks.nats,
-        "behind": attacks.behind,
+        "beside_no_ops": discrimination.beside_no_ops(told),
+        "among_confused": discrimination.among_confused,
+        "nats": discrimination.nats,
+        "behind": discrimination.behind,
         "gallery": attacks.gallery(run, organisms),
         "personas": attacks.personas(run, organisms),
     }
