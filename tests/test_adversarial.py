@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -519,6 +520,24 @@ class TestClusteredMean:
         far = stats.clustered_mean(one + [x + 9 for x in one], texts * 2, prompts * 2, [0] * 108 + [1] * 108)
         # Of two seeds one in four draws has the first alone, and one in four the second.
         assert far.high - far.low > 9
+
+    def test_each_value_counts_as_often_as_its_clusters_were_drawn(self) -> None:
+        """Value by value, as Owen 2007 says it; some pairs of clusters have none, others two."""
+        rng = random.Random(4)
+        labels = [(rng.randrange(4), rng.randrange(3), rng.randrange(2)) for _ in range(15)]
+        values = [rng.gauss(0, 1) for _ in labels]
+        found = stats.clustered_mean(values, *zip(*labels, strict=True))
+        generator = np.random.default_rng(0)
+        drawn = [generator.multinomial(n, [1 / n] * n, stats.RESAMPLES) for n in (4, 3, 2)]
+        means = []
+        for draw in zip(*drawn, strict=True):
+            weights = [
+                math.prod(int(often[i]) for often, i in zip(draw, label, strict=True)) for label in labels
+            ]
+            if sum(weights):
+                means.append(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights))
+        assert len(means) < stats.RESAMPLES
+        assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-9)
 
     def test_coverage_of_two_axes(self) -> None:
         rng, hits = random.Random(2), 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dormant import report
 from dormant.artifacts import MANIFEST, Manifest, hash_file
 from dormant.collect import collect
 from tiny_runs import command
@@ -57,7 +58,13 @@ def test_a_finished_run_is_as_it_was_made(capsys: pytest.CaptureFixture[str], fi
 
 def test_what_no_artifact_gives_is_named(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     (run / "discrimination.jsonl").write_text('{"value": 8.5}\n', encoding="utf-8")
-    assert problems(capsys, run) == ["discrimination.jsonl: the artifacts give none"]
+    (run / "figures" / "rl_training.csv").write_text("model\n", encoding="utf-8")
+    assert problems(capsys, run) == [
+        "discrimination.jsonl: the artifacts give none",
+        "rl_training.csv: the artifacts give none",
+    ]
+    report.write(run)
+    assert not (run / "figures" / "rl_training.csv").exists()
     collect(run)
     assert not (run / "discrimination.jsonl").exists()
 

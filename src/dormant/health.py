@@ -27,6 +27,8 @@ def write_health(run: Path, found: Collected) -> Path | None:
         if row.key.role == "organism" and row.key.arm == "none"
     }
     if not organisms:
+        # One of a run before, whose recipe had an organism, says nothing of this one.
+        (run / "health.md").unlink(missing_ok=True)
         return None
     plan = read_plan(run)
     lines = ["# Health of the organisms", ""]

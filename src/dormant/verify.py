@@ -167,9 +167,13 @@ def _derived(run: Path) -> Iterator[str]:
             # All else in the copy was made just now.
             yield f"{RUN}: {str(error).removeprefix(f'{copy / RUN}: ')}"
             return
-        figures = sorted(f"figures/{path.name}" for path in (copy / "figures").iterdir())
-        some = [name for name in ("health.md", POOLED) if (copy / name).is_file() or (run / name).is_file()]
-        for name in (*DERIVED, *some, *figures):
+        figures = sorted(
+            {f"figures/{path.name}" for some in (run, copy) for path in (some / "figures").glob("*")}
+        )
+        written = [
+            name for name in ("health.md", POOLED) if (copy / name).is_file() or (run / name).is_file()
+        ]
+        for name in (*DERIVED, *written, *figures):
             yield from _compare(run / name, copy / name)
         yield from _compare_completions(run, copy)
 

@@ -102,5 +102,9 @@ def missing_arms(run: Run, organisms: list[Lineage]) -> list[str]:
 def _has_no_ops(run: Run, organism: Lineage) -> bool:
     """Whether each defense under test stands beside its own no-op of equal dose, on the same organism."""
     own = {told.defense: told.no_op for told in run.meta.headlines}
-    there = {(name_of(trial.defense), trial.dose) for trial in organism.trials if trial.arm == "noop"}
+    there = {
+        (name_of(trial.defense), trial.dose)
+        for trial in organism.trials
+        if trial.arm == "noop" and trial.after
+    }
     return {(own.get(trial.defense, "no-op"), trial.dose) for trial in organism.claims} <= there
