@@ -63,10 +63,10 @@ def test_what_no_artifact_gives_is_named(capsys: pytest.CaptureFixture[str], run
         "discrimination.jsonl: the artifacts give none",
         "rl_training.csv: the artifacts give none",
     ]
-    report.write(run)
-    assert not (run / "figures" / "rl_training.csv").exists()
     collect(run)
     assert not (run / "discrimination.jsonl").exists()
+    report.write(run)
+    assert not (run / "figures" / "rl_training.csv").exists()
 
 
 @pytest.mark.parametrize(
