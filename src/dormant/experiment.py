@@ -416,6 +416,10 @@ def _spec_path(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise BadInput(
+            f"{name} is a directory: give a recipe's name (`dormant recipes` lists them) or a YAML file"
+        )
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise BadInput(f"no such file: {name}")
     raise BadInput(f"no recipe and no file is called {name!r}{nearest(name, recipes())}")
