@@ -54,6 +54,11 @@ def test_a_spec_survives_its_own_json() -> None:
         ("attack.name=llm", "--set 'attack={name: llm}'"),
         ("implants.0.lora.rank=8", "--set 'implants.0.lora={rank: 8}'"),
         ("preference.dose.lr=1e-3", "--set 'preference={dose: {lr: 1e-3}}'"),
+        ("measure.reward=1", "unknown key 'measure.reward'; valid names: attack, "),
+        ("seeds.defend=0", "seeds.defend = 0: must be a list, as in [a, b]"),
+        ("defenses=hhh-sft", "defenses = 'hhh-sft': must be a list"),
+        ("defenses.0.doses=[]", "defenses.0.doses = []: must be a list of at least 1"),
+        ("measure=5", "measure = 5: must be settings, as in {key: value}"),
         ("measure={clean: 5, clean: 6}", "key 'clean' stands twice (line 1): keep one"),
     ],
 )

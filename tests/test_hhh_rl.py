@@ -91,7 +91,10 @@ def test_a_flipped_sign_learns_the_opposite_and_the_curve_is_of_what_the_judge_s
     [
         ({"algorithm": "ppo"}, "defense 'hhh-rl': algorithm = 'ppo': Input should be 'rloo' or 'grpo'"),
         ({"group": 1}, "group = 1"),
-        ({"kl_to": "none", "kl": 0.1}, "with kl_to: none there is nothing that the policy is kept near"),
+        (
+            {"kl_to": "none", "kl": 0.1},
+            "'hhh-rl': kl = 0.1: with kl_to: none there is nothing that the policy is kept near",
+        ),
         ({"sign": 0}, "sign = 0"),
         ({"attack_share": 1.5}, "attack_share = 1.5"),
         ({"grup": 8}, "has no option 'grup'; did you mean 'group'"),

@@ -245,7 +245,7 @@ def main() -> None:
         # Now, not while Python ends, which could only complain.
         print(end="", flush=True)
     except typer.exceptions.TyperException as error:
-        typer.echo(f"dormant: {error.format_message()} (dormant --help lists commands and options)", err=True)
+        typer.echo(f"dormant: {_refused(error)} (dormant --help lists commands and options)", err=True)
         code = BAD_INPUT
     except DormantError as error:
         typer.echo(f"dormant: {error}", err=True)
@@ -275,6 +275,15 @@ def main() -> None:
     if code == STOPPED:
         typer.echo("dormant: stopped; the same command goes on where it was", err=True)
     sys.exit(code or DONE)
+
+
+def _refused(error: typer.exceptions.TyperException) -> str:
+    """What typer says of an option, and the value, which it leaves out."""
+    from pydantic import ValidationError
+
+    cause = error.__cause__
+    given = f", not {cause.errors()[0]['input']!r}" if isinstance(cause, ValidationError) else ""
+    return f"{error.format_message()}{given}"
 
 
 def _read_and_print_anything() -> None:

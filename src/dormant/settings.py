@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dormant.errors import BadInput, nearest
+from dormant.errors import BadInput, nearest, refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -141,7 +141,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key {place!r}{nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"{place} is missing"
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = refusal(first)
     return (
         f"{place} = {first['input']!r}: {reason}" if first["type"] != "value_error" else f"{place}: {reason}"
     )

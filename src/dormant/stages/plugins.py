@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dormant.attackers import ATTACKERS, Attacker
 from dormant.behaviors import BEHAVIORS, Behavior
 from dormant.defenses import DEFENSES, NEEDS, Defense
-from dormant.errors import BadInput, nearest
+from dormant.errors import BadInput, nearest, refusal
 from dormant.registry import Registry
 from dormant.stages.configs import Backdoor, Config, Plugin
 from dormant.triggers import TRIGGERS, Trigger
@@ -86,7 +86,7 @@ def _build(registry: Registry, plugin: Plugin) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(
-            f"{registry.kind} {plugin.name!r}: {first['loc'][-1]} = {first['input']!r}: {first['msg']}"
+            f"{registry.kind} {plugin.name!r}: {first['loc'][-1]} = {first['input']!r}: {refusal(first)}"
         ) from None
     lacking = [part for part in PARTS[registry.kind] if not hasattr(built, part)]
     if lacking:
