@@ -164,6 +164,17 @@ def test_commands_that_can_not_start(
         ({"defenses__0__headline": 5}, "headline 5 is no index of its 1 doses"),
         ({"defenses__0__name": "hhh-stf"}, "did you mean 'hhh-sft'?"),
         ({"defenses__0__strength": 3}, "has no option 'strength'"),
+        ({"defenses__0__headlin": 1}, "defense 'hhh-sft' has no option 'headlin'; did you mean 'headline'?"),
+        ({"defenses__0__implant": "[specific]"}, "has no option 'implant'; did you mean 'implants'?"),
+        (
+            {"attack": "{treshold: 0.5}"},
+            "attacker 'evolutionary' has no option 'treshold'; did you mean 'thresho",
+        ),
+        ({"attack": "{budgt: 10}"}, "did you mean 'budget'?"),
+        (
+            {"attack": "{qqq: 10}"},
+            "valid names: budget, fresh, implants, population, samples, second, threshold",
+        ),
         ({"defenses__0__doses": "[{lr: 1.0, steps: 2}, {lr: 1.0, steps: 2}]"}, "are the same"),
         ({"relearning__curve": "[0]"}, "relearning.curve.0 = 0"),
         ({"seeds__implant": "[0, 0]"}, "named twice"),

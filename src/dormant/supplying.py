@@ -156,7 +156,7 @@ def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: Tas
             if experiment.backdoor_of(implant).reasoning != "scratchpad"
         ]
         notes += unread_notes(label, defense, f" on {', '.join(silent)}") if silent else ()
-        tokens = new_tokens_of(build_defense(Plugin(name=defense.name, **defense.options)))
+        tokens = new_tokens_of(build_defense(defense))
         if tokens is not None and _asks_code(source) and tokens < CODE_TOKENS:
             notes.append(
                 f"defense {label!r}: max_new_tokens is {tokens}, and answers that are code can be "

@@ -76,10 +76,12 @@ def plugin_modules(config: Config) -> list[str]:
 def _build(registry: Registry, plugin: Plugin) -> Any:
     factory = registry.get(plugin.name)
     known = set(inspect.signature(factory).parameters)
+    # Of a spec, what it says beside the plug-in's options: a typing error in these arrives as an option too.
+    shared = set(type(plugin).model_fields) - {"name"}
     for option in plugin.options:
         if option not in known:
             raise BadInput(
-                f"{registry.kind} {plugin.name!r} has no option {option!r}{nearest(option, known)}"
+                f"{registry.kind} {plugin.name!r} has no option {option!r}{nearest(option, known | shared)}"
             )
     try:
         built = factory(**plugin.options)
