@@ -54,6 +54,8 @@ def test_a_spec_survives_its_own_json() -> None:
         ("attack.name=llm", "--set 'attack={name: llm}'"),
         ("implants.0.lora.rank=8", "--set 'implants.0.lora={rank: 8}'"),
         ("preference.dose.lr=1e-3", "--set 'preference={dose: {lr: 1e-3}}'"),
+        ("defenses.0.implants=[]", "'hhh-sft' has an empty list of implants: leave it out for all, or name"),
+        ("attack={implants: []}", "'evolutionary' has an empty list of implants: leave it out for all"),
         ("measure.reward=1", "unknown key 'measure.reward'; valid names: attack, "),
         ("seeds.defend=0", "seeds.defend = 0: must be a list, as in [a, b]"),
         ("defenses=hhh-sft", "defenses = 'hhh-sft': must be a list"),
