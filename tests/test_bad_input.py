@@ -130,6 +130,8 @@ def one_line(said: Any) -> str:
         (["measure", "pocket-1m", "--out", "x", "--world", "3"], "Invalid value for '--world': "),
         (["measure", "pocket-1m", "--out", "x", "--world", "2", "--data", "x.jsonl"], "give one of them"),
         (["run", "tiny", "--set", "a=" + "[" * 5000], "nested too deep"),
+        (["ls", "nodir"], "no such directory: nodir; name one with runs in it"),
+        (["run", "."], ". is a directory: give a recipe's name"),
         (["verify", "/nowhere"], "/nowhere is no run directory"),
         (["report", "/nowhere"], "/nowhere is no run directory"),
     ],

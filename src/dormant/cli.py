@@ -133,14 +133,20 @@ def chat(
 
 @app.command()
 def ls(
-    directory: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    directory: Annotated[Path | None, typer.Argument(help="Where the runs are [default: runs].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the runs in a directory, and what the store holds."""
     from dormant import console, inventory
     from dormant.artifacts import default_store
+    from dormant.errors import BadInput
 
-    console.show_inventory(inventory.runs(directory), inventory.held(default_store()), as_json=as_json)
+    # Without the usual place there are no runs yet; what the store holds is shown then too.
+    if directory and not directory.is_dir():
+        raise BadInput(f"no such directory: {directory}; name one with runs in it")
+    console.show_inventory(
+        inventory.runs(directory or Path("runs")), inventory.held(default_store()), as_json=as_json
+    )
 
 
 @app.command()
