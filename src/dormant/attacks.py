@@ -128,6 +128,16 @@ def attack_notes(experiment: Experiment, triggers: Mapping[str, Trigger]) -> tup
     battery, found = experiment.measure, []
     if experiment.attack is None and battery.attack != Battery().attack:
         found.append("measure.attack is ignored: the experiment has no attack")
+    if (
+        experiment.attack
+        and battery.sampler != "transformers"
+        and own_model(build_attacker(experiment.attack))
+    ):
+        # Two engines do not fit one GPU, and one a round would start more than it samples.
+        found.append(
+            f"measure.sampler {battery.sampler} is ignored for the attacker's own model, which transformers samples "
+            "from: serve that model and name its attack.endpoint to have it faster"
+        )
     if battery.persona_break and any(map(kinds_of, triggers.values())):
         found.append(
             "measure.persona_break is asked of no backdoor whose trigger fires on some kinds of tasks only"
