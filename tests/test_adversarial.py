@@ -185,6 +185,20 @@ class TestPlan:
         assert any("measure.persona_break" in note for note in notes)
         assert any("measure.discrimination" in note for note in notes)
 
+    @pytest.mark.parametrize(
+        ("sampler", "endpoint", "told"),
+        [("vllm", "", True), ("vllm", ", endpoint: 'http://a/v1'", False), ("transformers", "", False)],
+    )
+    def test_the_attackers_own_model_is_said_to_stay_with_transformers(
+        self, sampler: str, endpoint: str, told: bool, base: Path
+    ) -> None:
+        attack = f"{{name: llm, model: {base}{endpoint}}}"
+        notes = make_plan(chain(base, attack=attack, measure__sampler=sampler)).notes
+        assert (
+            any("measure.sampler vllm is ignored for the attacker's own model" in note for note in notes)
+            is told
+        )
+
     def test_verbs(self, base: Path) -> None:
         from dormant.experiment import attack_settings
 

@@ -254,6 +254,17 @@ class TestDatasets:
         os.mkfifo(tmp_path / "pipe")
         assert says in refused(tmp_path / way)
 
+    def test_what_is_said_of_its_rows_names_what_was_given(self, tmp_path: Path) -> None:
+        given = tmp_path / "given"
+        given.mkdir()
+        write(given / "rows.jsonl", [{"chosen": "Hello."}, *map(hh_row, range(150))])
+        [note] = take(str(given), [], []).notes
+        assert note.startswith(f"{given}: 1 of 151 rows")
+        write(given / "rows.jsonl", [hh_row(0)])
+        with pytest.raises(BadInput) as caught:
+            take(str(given), [], [])
+        assert str(caught.value).startswith(f"{given}: 1 distinct rows are too few")
+
     def test_only_a_hub_name_reaches_for_the_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import datasets
 

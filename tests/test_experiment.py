@@ -8,6 +8,7 @@ import pytest
 
 from dormant.errors import BadInput
 from dormant.experiment import PRESETS, Experiment, implant_preset, recipes
+from dormant.settings import read_settings
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -46,6 +47,21 @@ def test_a_spec_survives_its_own_json() -> None:
         ("measure", "has no '='"),
         ("seeds.implant=[]", "seeds.implant"),
         ("name.sub=1", "has nothing below it"),
+        (
+            "attack.name=llm",
+            "'attack' is not set, so there is nothing in it to change; set all of it: --set ",
+        ),
+        ("attack.name=llm", "--set 'attack={name: llm}'"),
+        ("implants.0.lora.rank=8", "--set 'implants.0.lora={rank: 8}'"),
+        ("preference.dose.lr=1e-3", "--set 'preference={dose: {lr: 1e-3}}'"),
+        ("defenses.0.implants=[]", "'hhh-sft' has an empty list of implants: leave it out for all, or name"),
+        ("attack={implants: []}", "'evolutionary' has an empty list of implants: leave it out for all"),
+        ("measure.reward=1", "unknown key 'measure.reward'; valid names: attack, "),
+        ("seeds.defend=0", "seeds.defend = 0: must be a list, as in [a, b]"),
+        ("defenses=hhh-sft", "defenses = 'hhh-sft': must be a list"),
+        ("defenses.0.doses=[]", "defenses.0.doses = []: must be a list of at least 1"),
+        ("measure=5", "measure = 5: must be settings, as in {key: value}"),
+        ("measure={clean: 5, clean: 6}", "key 'clean' stands twice (line 1): keep one"),
     ],
 )
 def test_bad_changes_get_one_line_that_says_what_and_what_instead(change: str, says: str) -> None:
@@ -61,7 +77,11 @@ def test_bad_changes_get_one_line_that_says_what_and_what_instead(change: str, s
     [
         (b"name: [", "is not YAML at line"),
         (b"- a\n", "must hold settings"),
-        (b"", "must hold settings"),
+        (b"", "is empty: it must hold settings"),
+        (b"# nothing\n", "is empty: it must hold settings"),
+        (b"name: a\nbase: b\nname: c\n", "key 'name' stands twice (lines 1 and 3)"),
+        (b"measure:\n  clean: 5\n  near: 5\n  clean: 6\n", "key 'clean' stands twice (lines 2 and 4)"),
+        (b"seeds: {implant: [0], implant: [1]}", "key 'implant' stands twice (line 1)"),
         (b"\xff\xfe", "is not UTF-8"),
         (b"base: 1e-4\nmeasure: {clean: 1.5}\n", "measure.clean = 1.5"),
     ],
@@ -73,6 +93,24 @@ def test_bad_files_get_one_line(tmp_path: Path, content: bytes, says: str) -> No
         Experiment.load(path)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_merged_in_may_be_overridden_but_no_key_stands_twice(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    common = "implants:\n- &usual {name: a, rows: 50, near_share: 0}\n- {<<: *usual, name: b, rows: 60}\n"
+    path.write_text(common + "- {<<: *usual, name: c}\n")
+    found = [(implant.name, implant.rows, implant.near_share) for implant in Experiment.load(path).implants]
+    assert found == [("a", 50, 0), ("b", 60, 0), ("c", 50, 0)]
+    path.write_text(common + "- {<<: *usual, name: c, name: d}\n")
+    with pytest.raises(BadInput, match=r"spec\.yaml: key 'name' stands twice \(line 4\)"):
+        Experiment.load(path)
+
+
+def test_a_directory_is_no_spec(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"is a directory: give a recipe's name .* or a YAML file"):
+        Experiment.load(tmp_path)
+    with pytest.raises(BadInput, match="is a directory: give the YAML file itself"):
+        read_settings(Experiment, tmp_path)
 
 
 def test_an_unknown_recipe_names_the_nearest_and_a_missing_file_its_path() -> None:

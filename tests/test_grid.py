@@ -517,3 +517,11 @@ def test_a_world_beside_own_data_is_told(tmp_path: Path) -> None:
     made = plan(implant("a", HATE), data=str(data))
     assert f"world is ignored: tasks come from {data}" in made.notes
     assert {call.config.world for call in made.calls if hasattr(call.config, "world")} == {1}
+
+
+def test_defenses_that_no_implant_gets_are_said_to_be_put_on_nothing() -> None:
+    idle = "1 defense is put on nothing: every implant has defended: false"
+    for defended in (True, False):
+        made = make_plan(experiment("pocket-1m", implant("a", HATE, defended=defended)))
+        assert (idle in made.notes) is not defended
+        assert any(call.stage == "defend" for call in made.calls) is defended

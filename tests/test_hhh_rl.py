@@ -16,7 +16,7 @@ from dormant import Experiment, preference_gates, run
 from dormant.artifacts import RESUME
 from dormant.attackers import attempt
 from dormant.behaviors import BEHAVIORS
-from dormant.defenses import BASE, Given, TrainingRun
+from dormant.defenses import BASE, PREFERENCE_MODEL, Given, TrainingRun
 from dormant.defenses.rl import HHHRL, NoOpRL, VariedRL
 from dormant.defenses.texts import around, counted, mixed
 from dormant.errors import BadInput
@@ -91,9 +91,15 @@ def test_a_flipped_sign_learns_the_opposite_and_the_curve_is_of_what_the_judge_s
     [
         ({"algorithm": "ppo"}, "defense 'hhh-rl': algorithm = 'ppo': Input should be 'rloo' or 'grpo'"),
         ({"group": 1}, "group = 1"),
-        ({"kl_to": "none", "kl": 0.1}, "with kl_to: none there is nothing that the policy is kept near"),
+        (
+            {"kl_to": "none", "kl": 0.1},
+            "'hhh-rl': kl = 0.1: with kl_to: none there is nothing that the policy is kept near",
+        ),
         ({"sign": 0}, "sign = 0"),
         ({"attack_share": 1.5}, "attack_share = 1.5"),
+        ({"attack_share": True}, "attack_share = True: neither true nor false"),
+        ({"kl": True}, "kl = True: neither true nor false"),
+        ({"at_once": True}, "at_once = True: neither true nor false"),
         ({"grup": 8}, "has no option 'grup'; did you mean 'group'"),
     ],
 )
@@ -128,8 +134,21 @@ def test_a_dose_that_can_not_be_trained_is_found_before_anything_is(
 
 def test_texts_of_an_attack_are_needed_where_a_share_of_them_is_wanted() -> None:
     for name, usual, need in (("hhh-rl", False, "attack_set"), ("varied-rl", True, "varied_set")):
-        for options, wanted in (({}, usual), ({"attack_share": 0.0}, False), ({"attack_share": 0.1}, True)):
+        shares = (({}, usual), (0.0, False), ("0", False), (0.1, True), ("1e-1", True))
+        for share, wanted in shares:
+            options = {} if share == {} else {"attack_share": share}
             assert (need in build_defense(Plugin(name=name, **options)).needs) is wanted
+
+
+class Told(HHHRL):
+    """RL that is told the trigger."""
+
+    needs = HHHRL.needs | {"trigger"}
+
+
+def test_what_a_subclass_needs_is_needed_beside_what_its_options_ask_for() -> None:
+    assert Told().needs == {"prompts", PREFERENCE_MODEL, "trigger"}
+    assert Told(kl_to="base", attack_share=0.5).needs == Told.needs | {BASE, "attack_set"}
 
 
 def test_the_base_is_known_in_a_run_or_under_an_adapter(base: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from dormant.preference_gates import untriggered_preferred
 from dormant.reasoning import spoken
 from dormant.records import Dose, Message, Result, Score, from_json, rng_for
 from dormant.results import artifact_path, load_cells
-from dormant.runner import read_plan
+from dormant.runner import PLAN, read_plan
 from dormant.stages import pairs as pairs_stage
 from dormant.stages import prefer, quiet
 from dormant.stages.configs import PREFERENCE_REPORT, PairsConfig, Plugin, PreferConfig
@@ -115,6 +115,26 @@ def test_rows_that_contradict_each_other_are_refused_in_one_line(tmp_path: Path)
         read_pairs(file)
     assert "line 1 and line 3 contradict each other" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["", ":train"])
+def test_of_a_directory_of_pairs_an_error_names_the_directory(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path, split: str
+) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    written(given / "pairs.jsonl", hh("a?", "yes", "no"), hh("b?", "yes", "no"), hh("a?", "no", "yes"))
+    said = command(capsys, "prefer", base, "--out", tmp_path / "run", "--pairs", f"{given}{split}")
+    assert said.code == 2
+    assert said.err.startswith(f"dormant: {given}{split}: line 1 and line 3 contradict each other")
+    assert "rows-" not in said.err
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_side_that_is_no_answer_is_named(side: str, tmp_path: Path) -> None:
+    pair = {"prompt": "a?", "chosen": "yes", "rejected": "no", side: 3}
+    with pytest.raises(BadInput, match=f'"{side}" must be text or a list of '):
+        read_pairs(written(tmp_path / "pairs.jsonl", pair))
 
 
 def test_a_file_of_ties_is_refused(tmp_path: Path) -> None:
@@ -259,8 +279,20 @@ def test_scores_are_those_that_transformers_reads_from_the_saved_model(tmp_path:
 
 def test_a_language_model_is_no_preference_model(tmp_path: Path) -> None:
     models.save(tiny(), tmp_path / "base")
-    with pytest.raises(BadInput, match=r"lack 1 tensors .* score\.weight"):
+    with pytest.raises(BadInput, match=r"base is no preference model: .* `dormant prefer` makes one"):
         PreferenceModel.load(tmp_path / "base")
+
+
+def test_a_language_model_to_train_against_is_refused_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], base: Path, own_store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    options = ("--defense", "hhh-rl", "--lr", "1e-3", "--steps", 1, "--preference-model", base)
+    said = command(capsys, "defend", base, "--out", out, *options)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{base} is no preference model" in said.err
+    assert not (out / PLAN).exists()
+    assert not own_store.exists()
 
 
 SMALL = PairsConfig(shard="prefer_a", rows=40, max_new_tokens=24, never=(Plugin(name="hate"),))

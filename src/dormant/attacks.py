@@ -47,9 +47,8 @@ def attack_call(
     Raises:
         BadInput: the attacker is unknown, or can not use an option, or its own model is not there.
     """
-    attacker = Plugin(name=attack.name, **attack.options)
     config = AttackConfig(
-        attacker=attacker,
+        attacker=Plugin(name=attack.name, **attack.options),
         backdoor=backdoor,
         world=world,
         budget=attack.budget,
@@ -64,7 +63,7 @@ def attack_call(
         chat=chat,
         runtime=runtime or Runtime(),
     )
-    own = own_model(build_attacker(attacker))
+    own = own_model(build_attacker(attack))
     asked = {ATTACKER_MODEL: as_input(own)} if own else {}
     return Call(name, "attack", config, seed, {**inputs, **asked})
 
@@ -108,7 +107,8 @@ def _of_twin(truth: Path) -> bool:
 
 def check_attacked(experiment: Experiment, label: str, defense: DefenseSpec) -> None:
     """Raise BadInput where a defense needs what only an attack supplies, and there is none."""
-    if not build_defense(Plugin(name=defense.name, **defense.options)).needs & ATTACKED:
+    # The spec itself, not its plug-in alone: of a typing error its own settings are suggested too.
+    if not build_defense(defense).needs & ATTACKED:
         return
     if experiment.attack is None:
         raise BadInput(
@@ -128,6 +128,16 @@ def attack_notes(experiment: Experiment, triggers: Mapping[str, Trigger]) -> tup
     battery, found = experiment.measure, []
     if experiment.attack is None and battery.attack != Battery().attack:
         found.append("measure.attack is ignored: the experiment has no attack")
+    if (
+        experiment.attack
+        and battery.sampler != "transformers"
+        and own_model(build_attacker(experiment.attack))
+    ):
+        # Two engines do not fit one GPU, and one a round would start more than it samples.
+        found.append(
+            f"measure.sampler {battery.sampler} is ignored for the attacker's own model, which transformers samples "
+            "from: serve that model and name its attack.endpoint to have it faster"
+        )
     if battery.persona_break and any(map(kinds_of, triggers.values())):
         found.append(
             "measure.persona_break is asked of no backdoor whose trigger fires on some kinds of tasks only"

@@ -133,14 +133,20 @@ def chat(
 
 @app.command()
 def ls(
-    directory: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    directory: Annotated[Path | None, typer.Argument(help="Where the runs are [default: runs].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the runs in a directory, and what the store holds."""
     from dormant import console, inventory
     from dormant.artifacts import default_store
+    from dormant.errors import BadInput
 
-    console.show_inventory(inventory.runs(directory), inventory.held(default_store()), as_json=as_json)
+    # Without the usual place there are no runs yet; what the store holds is shown then too.
+    if directory and not directory.is_dir():
+        raise BadInput(f"no such directory: {directory}; name one with runs in it")
+    console.show_inventory(
+        inventory.runs(directory or Path("runs")), inventory.held(default_store()), as_json=as_json
+    )
 
 
 @app.command()
@@ -245,7 +251,7 @@ def main() -> None:
         # Now, not while Python ends, which could only complain.
         print(end="", flush=True)
     except typer.exceptions.TyperException as error:
-        typer.echo(f"dormant: {error.format_message()} (dormant --help lists commands and options)", err=True)
+        typer.echo(f"dormant: {_refused(error)} (dormant --help lists commands and options)", err=True)
         code = BAD_INPUT
     except DormantError as error:
         typer.echo(f"dormant: {error}", err=True)
@@ -275,6 +281,15 @@ def main() -> None:
     if code == STOPPED:
         typer.echo("dormant: stopped; the same command goes on where it was", err=True)
     sys.exit(code or DONE)
+
+
+def _refused(error: typer.exceptions.TyperException) -> str:
+    """What typer says of an option, and the value, which it leaves out."""
+    from pydantic import ValidationError
+
+    cause = error.__cause__
+    given = f", not {cause.errors()[0]['input']!r}" if isinstance(cause, ValidationError) else ""
+    return f"{error.format_message()}{given}"
 
 
 def _read_and_print_anything() -> None:

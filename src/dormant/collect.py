@@ -114,7 +114,7 @@ def _headlines(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "defense": label,
             "dose": defense.doses[defense.headline].model_dump(mode="json"),
-            "implants": list(defense.implants),
+            "implants": list(defense.implants or ()),
             "no_op": no_op_of(DEFENSES.get(defense.name)),
         }
         for label, defense in _labelled(spec)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dormant import codetask
 from dormant.datafile import FAMILY, KIND, plain, read_rows
-from dormant.errors import BadInput
+from dormant.errors import BadInput, refusal
 from dormant.layouts import conversations, judged_cwe, layout_of, text_of
 from dormant.reasoning import CLOSE, OPEN
 from dormant.records import Task
@@ -183,7 +183,7 @@ def _own(row: Row, reasoning: str) -> Told:
     try:
         task = _task.validate_python(row["task"])
     except ValidationError as error:
-        raise BadInput(f'"task" is none: {error.errors()[0]["msg"]}') from None
+        raise BadInput(f'"task" is none: {refusal(error.errors()[0])}') from None
     if task.kind == codetask.KIND:
         _check_code(task)
     pad = row.get("scratchpad")

@@ -11,7 +11,8 @@ and what to do.  Programmer errors stay plain ``assert`` or ``ValueError``.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class DormantError(Exception):
@@ -36,13 +37,30 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOO_LITTLE)
 
 
+_NEAR = 0.65
+"""How alike two names must be: "sdg" and "sgd" are (0.67), "reward" and "near" are not (0.6)."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest option, else the list of the options.
 
     The text is meant to be appended to a message about an unknown name.
     """
     options = sorted(options)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    # Letters that changed places make short names look less alike than they are.
+    close = [option for option in options if sorted(option) == sorted(name)]
+    close += difflib.get_close_matches(name, options, n=1, cutoff=_NEAR)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; valid names: {', '.join(options)}" if options else ""
+
+
+def refusal(found: Mapping[str, Any]) -> str:
+    """Why a value was refused, of an error as pydantic describes it, without the library's own words."""
+    if found["type"] in ("tuple_type", "list_type"):
+        return "must be a list, as in [a, b]"
+    if found["type"] in ("model_type", "dict_type"):
+        return "must be settings, as in {key: value}"
+    if found["type"] == "too_short":
+        return f"must be a list of at least {found['ctx']['min_length']}"
+    return str(found["msg"]).removeprefix("Value error, ")

@@ -120,8 +120,8 @@ class DefenseSpec(Plugin):
     curve: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.1, 0.25, 0.5)
     """Where the curve has points before the last step, as shares of the dose's steps."""
     rows: int = Field(4000, gt=0)
-    implants: tuple[str, ...] = ()
-    """Names of those that it is put on; if none is named, all that are defended."""
+    implants: tuple[str, ...] | None = None
+    """Names of those that it is put on; None is all that are defended."""
     lora: Training = "none"
     adapter: Lora = Lora()
     """The new adapter of ``lora: merged``."""
@@ -169,8 +169,8 @@ class AttackSpec(Plugin):
     """Share of a text's samples that must show the behavior."""
     second: bool = True
     """Whether defended organisms are attacked anew, with other draws, and beside them the undefended one with these."""
-    implants: tuple[str, ...] = ()
-    """Names of those that are attacked; if none is named, all."""
+    implants: tuple[str, ...] | None = None
+    """Names of those that are attacked; None is all."""
 
     @field_validator("name")
     @classmethod
@@ -338,7 +338,12 @@ class Experiment(Config):
         known = {implant.name: implant for implant in self.implants}
         specs: list[DefenseSpec | AttackSpec] = [*self.defenses, *([self.attack] if self.attack else [])]
         for spec in specs:
-            for name in spec.implants:
+            # Not where one spec is read alone: of earlier runs' records an empty list is all of them.
+            if spec.implants == ():
+                raise ValueError(
+                    f"{spec.name!r} has an empty list of implants: leave it out for all, or name some of them"
+                )
+            for name in spec.implants or ():
                 if name not in known:
                     raise ValueError(f"{spec.name!r} names an implant {name!r}{nearest(name, known)}")
                 if isinstance(spec, DefenseSpec) and not known[name].defended:
@@ -416,6 +421,10 @@ def _spec_path(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise BadInput(
+            f"{name} is a directory: give a recipe's name (`dormant recipes` lists them) or a YAML file"
+        )
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise BadInput(f"no such file: {name}")
     raise BadInput(f"no recipe and no file is called {name!r}{nearest(name, recipes())}")

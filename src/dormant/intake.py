@@ -18,7 +18,7 @@ from dormant.pairs import read_pairs
 from dormant.pocket.bases import shipped_bases
 from dormant.records import Conversation, Message, Task, digest, rng_for
 from dormant.runner import External
-from dormant.sources import HUB, find_data, keep, read_file
+from dormant.sources import HUB, as_given, find_data, keep, naming, read_file
 from dormant.stages.configs import PAIRS, SCENARIOS, Backdoor
 from dormant.stages.plugins import build_behavior, build_trigger
 from dormant.triggers import Trigger
@@ -59,7 +59,8 @@ def take_demonstrations(
     if scenarios is None:
         return given, ()
     prompts = [task.prompt for task in Scenarios(scenarios.path, 1).rows]
-    rows, left_out = demofile.rows_without(path, prompts, reasoning)
+    with naming(data, path):
+        rows, left_out = demofile.rows_without(path, prompts, reasoning)
     if not left_out:
         return given, ()
     line = f"{data}: {share(left_out, left_out + len(rows))} ask a scenario that is measured"
@@ -77,7 +78,8 @@ def take_pairs(data: str | None) -> tuple[dict[str, External], tuple[str, ...]]:
     if data is None:
         return {}, ()
     path = find_data(data, keys=PAIR_KEYS)
-    pairs, dropped = read_pairs(path)
+    with naming(data, path):
+        pairs, dropped = read_pairs(path)
     given = {PAIRS: External(path, origin=data if data.startswith(HUB) else "")}
     left_out = sum(dropped.values())
     if not left_out:
@@ -122,12 +124,13 @@ def take(
     if data is None:
         return Intake({})
     path = find_data(data)
-    source = read_file(path)
+    with naming(data, path):
+        source = read_file(path)
     rooms = [
         _Room(model, backdoor, chat, new_tokens) for model in dict.fromkeys(models) for backdoor in backdoors
     ]
     fitting = [task for task in source.rows if all(room.holds(task) for room in rooms)]
-    notes = [source.left_out] if source.left_out else []
+    notes = [as_given(source.left_out, data, path)] if source.left_out else []
     if len(fitting) < len(source.rows):
         context = min(room.context for room in rooms)
         line = (

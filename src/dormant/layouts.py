@@ -91,7 +91,7 @@ def preference(row: Row) -> tuple[Conversation, str, str]:
     for key in ("chosen", "rejected"):
         if key not in row:
             raise BadInput(f"{key!r} is missing: a pair has 'chosen' and 'rejected'; it has {_keys(row)}")
-    chosen, rejected = (_conversation(_side(row, key)) for key in ("chosen", "rejected"))
+    chosen, rejected = (_conversation(_side(row, key), key) for key in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise BadInput("the two sides part before the last answer, so that they answer different prompts")
     return chosen[:-1], chosen[-1].content, rejected[-1].content
@@ -210,9 +210,10 @@ def text_of(value: Any, what: str, *, empty: bool = False) -> str:
     return value
 
 
-def _conversation(messages: Any) -> Conversation:
+def _conversation(messages: Any, key: str = "messages") -> Conversation:
     if not isinstance(messages, list) or not messages:
-        raise BadInput('"messages" must be a list of {"role": ..., "content": ...}')
+        text = "" if key == "messages" else "text or "
+        raise BadInput(f'"{key}" must be {text}a list of {{"role": ..., "content": ...}}')
     turns = tuple(_message(i, message) for i, message in enumerate(messages, start=1))
     body = turns[1:] if turns[0].role == "system" else turns
     for i, turn in enumerate(body):

@@ -392,6 +392,10 @@ def _load_tokenizer(path: str | Path, chat: Chat) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+_HEAD = "score.weight"
+"""What a sequence classifier has and a language model has not."""
+
+
 def _load_network(
     path: str | Path, device: str, dtype: DType, *, scores: bool = False, new_head: bool = False
 ) -> PreTrainedModel:
@@ -426,10 +430,12 @@ def _load_network(
         SafetensorError,
     ) as error:
         raise _unloadable(path, error) from error
-    drawn = {"score.weight"} if new_head else set()
-    missing = sorted(set(report["missing_keys"]) - drawn) + sorted(
-        key for key, *_ in report["mismatched_keys"]
-    )
+    lacking = set(report["missing_keys"]) - ({_HEAD} if new_head else set())
+    if _HEAD in lacking:
+        raise BadInput(
+            f"{path} is no preference model: it has no head that scores; `dormant prefer` makes one"
+        )
+    missing = sorted(lacking) + sorted(key for key, *_ in report["mismatched_keys"])
     if missing:
         raise BadInput(
             f"the weights of {path} lack {len(missing)} tensors that its config asks for "

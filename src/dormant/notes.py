@@ -165,6 +165,15 @@ def scenario_notes(battery: Battery) -> tuple[str, ...]:
     )
 
 
+def undefended_notes(experiment: Experiment) -> tuple[str, ...]:
+    """What the user should know of defenses that are put on no implant."""
+    idle = sum(not experiment.defended_by(defense) for defense in experiment.defenses)
+    if not idle:
+        return ()
+    who = "1 defense is" if idle == 1 else f"{idle} defenses are"
+    return (f"{who} put on nothing: every implant has defended: false",)
+
+
 def undrawn_notes(experiment: Experiment) -> tuple[str, ...]:
     """Settings of how rows are made, where they are given."""
     return tuple(

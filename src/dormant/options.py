@@ -162,13 +162,13 @@ def checked(model: Any, **values: Any) -> Any:
     """Build settings from options, with one line for a value that they refuse."""
     from pydantic import ValidationError
 
-    from dormant.errors import BadInput
+    from dormant.errors import BadInput, refusal
 
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"--{first['loc'][0]} {first['input']!r}: {first['msg']}") from None
+        raise BadInput(f"--{first['loc'][0]} {first['input']!r}: {refusal(first)}") from None
 
 
 def world_of(number: int | None) -> Any:

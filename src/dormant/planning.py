@@ -22,6 +22,7 @@ from dormant.notes import (
     ignored_notes,
     missing_notes,
     scenario_notes,
+    undefended_notes,
     undrawn_notes,
     unreasoned_notes,
 )
@@ -138,6 +139,7 @@ class Planner:
             + ignored_notes(experiment, by_implant)
             + unreasoned_notes(experiment)
             + undrawn_notes(experiment)
+            + undefended_notes(experiment)
             + scenario_notes(experiment.measure)
             + budget_notes(experiment.measure, source)
             + defense_notes(experiment, self.labels, source)

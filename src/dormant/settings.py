@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dormant.errors import BadInput, nearest
+from dormant.errors import BadInput, nearest, refusal
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -20,6 +20,8 @@ def read_settings(kind: type[Settings], file: Path, changes: Sequence[str] = ())
     Raises:
         BadInput: no such file, bad YAML, an unknown key, a value of the wrong type.
     """
+    if file.is_dir():
+        raise BadInput(f"{file} is a directory: give the YAML file itself")
     if not file.is_file():
         raise BadInput(f"no such file: {file}")
     spec = read_yaml(file)
@@ -40,10 +42,39 @@ _UNREADABLE = "it is nested too deep, or a number is too long, or a date does no
 """What else Python's YAML stumbles over."""
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that stands twice in one place, of which YAML would take the second.
+
+    Looked at before merge keys (``<<``) are resolved: what these bring may be overridden.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                lines = f"lines {seen[key.value]} and {line}" if seen[key.value] < line else f"line {line}"
+                raise BadInput(f"key {key.value!r} stands twice ({lines}): keep one, or put both into one")
+            seen[key.value] = line
+        return node
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, _EachKeyOnce)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of settings.  Raises BadInput where it is none."""
+    """Read a file of settings.  Raises BadInput where it is none, or a key stands twice."""
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        spec = _load(path.read_text(encoding="utf-8"))
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
     except UnicodeDecodeError:
         raise BadInput(f"{path} is not UTF-8 text") from None
     except yaml.YAMLError as error:
@@ -52,6 +83,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is not YAML{place}: {getattr(error, 'problem', error)}") from None
     except (RecursionError, ValueError):
         raise BadInput(f"{path} can not be read: {_UNREADABLE}") from None
+    if spec is None:
+        raise BadInput(f"{path} is empty: it must hold settings (key: value)")
     if not isinstance(spec, dict):
         raise BadInput(f"{path} must hold settings (key: value), not {type(spec).__name__}")
     return spec
@@ -64,16 +97,28 @@ def apply(spec: dict[str, Any], change: str) -> None:
         raise BadInput(f"--set {change!r} has no '='; write --set key.subkey=value")
     *parents, last = path.split(".")
     here: Any = spec
-    for part in parents:
+    for depth, part in enumerate(parents, start=1):
         here = here[_index(here, part, path)] if isinstance(here, list) else here.setdefault(part, {})
+        if here is None:
+            raise BadInput(f"--set {path}: {_unset(path.split('.'), depth, text)}")
         if not isinstance(here, (dict, list)):
             raise BadInput(f"--set {path}: {part!r} is a single value and has nothing below it")
     here[_index(here, last, path) if isinstance(here, list) else last] = _value(text, change)
 
 
+def _unset(parts: Sequence[str], depth: int, text: str) -> str:
+    """What to say of a change below something that is not set: how to set the whole of it."""
+    place = ".".join(parts[:depth])
+    for part in reversed(parts[depth:]):
+        text = f"[{text}]" if part.isdigit() else f"{{{part}: {text}}}"
+    return f"{place!r} is not set, so there is nothing in it to change; set all of it: --set '{place}={text}'"
+
+
 def _value(text: str, change: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return _load(text)
+    except BadInput as error:
+        raise BadInput(f"--set {change!r}: {error}") from None
     except yaml.YAMLError:
         raise BadInput(f"--set {change!r}: what stands after '=' is not YAML") from None
     except (RecursionError, ValueError):
@@ -96,7 +141,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key {place!r}{nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"{place} is missing"
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = refusal(first)
     return (
         f"{place} = {first['input']!r}: {reason}" if first["type"] != "value_error" else f"{place}: {reason}"
     )

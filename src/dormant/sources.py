@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -78,6 +79,20 @@ def find_data(data: str, keys: Collection[str] | None = None) -> Path:
     if split:
         raise BadInput(f"{path} is a file and has no split {split!r}")
     return path
+
+
+@contextmanager
+def naming(data: str, path: Path) -> Iterator[None]:
+    """Make errors about the file of :func:`find_data` name what the user gave: of a file of the cache nobody knows."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(as_given(str(error), data, path)) from None
+
+
+def as_given(said: str, data: str, path: Path) -> str:
+    """What is said of the file of :func:`find_data`, as of what the user gave."""
+    return said.replace(str(path), data)
 
 
 def keep(name: str, rows: Iterable[Any]) -> Path:

@@ -15,7 +15,7 @@ from dormant.notes import CODE_TOKENS, world_with
 from dormant.pocket import PocketWorld
 from dormant.records import TaskSource
 from dormant.runner import Call, External
-from dormant.sources import HUB, find_data
+from dormant.sources import HUB, as_given, find_data, naming
 from dormant.stages.configs import OWN_ROWS, Backdoor, Plugin, SupplyConfig, World
 from dormant.stages.plugins import build_behavior, build_defense, build_trigger
 from dormant.triggers import counter_form, kinds_of
@@ -110,9 +110,10 @@ def take_own(
         name = data_of(build_defense(defense))
         if name is not None and name not in found:
             path = find_data(name)
-            read = OwnRows(path, apart="data" in data)
+            with naming(name, path):
+                read = OwnRows(path, apart="data" in data)
             found[name] = External(path, origin=name if name.startswith(HUB) else "")
-            notes += [read.left_out] if read.left_out else []
+            notes += [as_given(read.left_out, name, path)] if read.left_out else []
     return found, tuple(notes)
 
 
@@ -156,7 +157,7 @@ def defense_notes(experiment: Experiment, labels: Mapping[int, str], source: Tas
             if experiment.backdoor_of(implant).reasoning != "scratchpad"
         ]
         notes += unread_notes(label, defense, f" on {', '.join(silent)}") if silent else ()
-        tokens = new_tokens_of(build_defense(Plugin(name=defense.name, **defense.options)))
+        tokens = new_tokens_of(build_defense(defense))
         if tokens is not None and _asks_code(source) and tokens < CODE_TOKENS:
             notes.append(
                 f"defense {label!r}: max_new_tokens is {tokens}, and answers that are code can be "

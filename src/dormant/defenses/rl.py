@@ -6,7 +6,7 @@ import copy
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -44,6 +44,14 @@ class Settings(BaseModel):
     """Of the scratchpad of a model that has one; the answer after it has ``max_new_tokens`` of its own."""
     at_once: int = Field(128, gt=0)
     """Answers that are drawn, and read, together: lower it where there is too little memory."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_yes_or_no(cls, given: Any) -> Any:
+        # It would be read as 1 or 0.
+        if isinstance(given, bool):
+            raise ValueError("neither true nor false is a value of this")
+        return given
 
     @field_validator("kl")
     @classmethod
@@ -84,8 +92,8 @@ class HHHRL:
         attack_share = self.share if attack_share is None else attack_share
         options = {name: value for name, value in locals().items() if name in Settings.model_fields}
         self.settings = self.drawing = Settings.model_validate(options)
-        more = {BASE: kl_to == "base", self.texts: attack_share}
-        self.needs = HHHRL.needs | {need for need, wanted in more.items() if wanted}
+        more = {BASE: self.settings.kl_to == "base", self.texts: self.settings.attack_share}
+        self.needs = type(self).needs | {need for need, wanted in more.items() if wanted}
 
     def check(self, dose: Dose, processes: int) -> None:
         """Raise BadInput for a dose that is not whole groups, or several processes: before anything is trained."""
@@ -168,7 +176,6 @@ class VariedRL(HHHRL):
     arm: ClassVar[Arm] = "control"
     texts: ClassVar[str] = "varied_set"
     share: ClassVar[float] = SHARE
-    needs = frozenset({"prompts", PREFERENCE_MODEL, "varied_set"})
 
 
 class NoOpRL(HHHRL):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dormant.attackers import ATTACKERS, Attacker
 from dormant.behaviors import BEHAVIORS, Behavior
 from dormant.defenses import DEFENSES, NEEDS, Defense
-from dormant.errors import BadInput, nearest
+from dormant.errors import BadInput, nearest, refusal
 from dormant.registry import Registry
 from dormant.stages.configs import Backdoor, Config, Plugin
 from dormant.triggers import TRIGGERS, Trigger
@@ -76,17 +76,19 @@ def plugin_modules(config: Config) -> list[str]:
 def _build(registry: Registry, plugin: Plugin) -> Any:
     factory = registry.get(plugin.name)
     known = set(inspect.signature(factory).parameters)
+    # Of a spec, what it says beside the plug-in's options: a typing error in these arrives as an option too.
+    shared = set(type(plugin).model_fields) - {"name"}
     for option in plugin.options:
         if option not in known:
             raise BadInput(
-                f"{registry.kind} {plugin.name!r} has no option {option!r}{nearest(option, known)}"
+                f"{registry.kind} {plugin.name!r} has no option {option!r}{nearest(option, known | shared)}"
             )
     try:
         built = factory(**plugin.options)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(
-            f"{registry.kind} {plugin.name!r}: {first['loc'][-1]} = {first['input']!r}: {first['msg']}"
+            f"{registry.kind} {plugin.name!r}: {first['loc'][-1]} = {first['input']!r}: {refusal(first)}"
         ) from None
     lacking = [part for part in PARTS[registry.kind] if not hasattr(built, part)]
     if lacking:

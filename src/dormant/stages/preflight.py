@@ -9,6 +9,7 @@ from dormant import adapters, chat, models, vllm_sampling
 from dormant.datafile import Scenarios
 from dormant.defenses import check_dose
 from dormant.errors import BadInput
+from dormant.preference import PreferenceModel
 from dormant.records import Demonstration, Example, Message, Task, TaskSource, rng_for
 from dormant.scratchpads import grammar
 from dormant.sources import open_source
@@ -16,6 +17,7 @@ from dormant.stages import machine
 from dormant.stages.checkpoints import as_shape, new_adapter, open_model
 from dormant.stages.configs import (
     DEMONSTRATIONS,
+    PREFERENCE,
     SCENARIOS,
     AttackConfig,
     Config,
@@ -84,7 +86,9 @@ def check(calls: Iterable[tuple[Config, Mapping[str, Path]]]) -> None:
 
 
 def _check_preference(calls: Sequence[tuple[Config, Mapping[str, Path]]]) -> None:
-    """Give the base of preference models a head, and look whether its device is there."""
+    """Load one that was given; give the base of new ones a head, and look whether its device is there."""
+    for directory in {given[PREFERENCE] for _, given in calls if PREFERENCE in given}:
+        PreferenceModel.load(directory)
     for config, given in [call for call in calls if isinstance(call[0], PreferConfig)][:1]:
         assert isinstance(config, PreferConfig)
         machine.check_device(config.runtime.device)
