@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dormant.dispatch import REFUSED, carry_out, finish
+from dormant.dispatch import REFUSED, carry_out, finish, processes
 from dormant.errors import DormantError, ran_out
 from dormant.options import (
     Fresh,
@@ -64,7 +64,7 @@ def run(
     if show_plan:
         from dormant import console
 
-        console.show_plan(plan, directory, as_json=as_json)
+        console.show_plan(plan, directory, processes(workers), as_json=as_json)
         return
     finish(carry_out(plan, directory, fresh=fresh, workers=workers), as_json)
 

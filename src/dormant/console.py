@@ -27,7 +27,7 @@ from rich.text import Text
 from dormant import report
 from dormant.artifacts import default_store, read_jsonl
 from dormant.attackers.sets import TRIED, read_summary
-from dormant.cost import disk_bytes, seconds
+from dormant.cost import disk_bytes, seconds, together
 from dormant.generation import Generated
 from dormant.inventory import Garbage, RunEntry, StoreEntry
 from dormant.lab import Finished
@@ -57,8 +57,8 @@ class ProgressBar:
     The time left starts from the plan's estimate, and follows how fast this machine proved to be.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, workers: int = 1) -> None:
+        self.directory, self.workers = directory, workers
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -89,14 +89,14 @@ class ProgressBar:
         self._costs = {call.name: seconds(call) for call in todo}
         self._started = time.monotonic()
         reused = len(plan.calls) - len(todo)
-        total = sum(self._costs.values())
+        whole = _duration(together(todo, self.workers))
         errors.print(
-            f"{self.directory}: {len(todo)} stages to run, {reused} reused, about {_duration(total)}",
+            f"{self.directory}: {len(todo)} stages to run, {reused} reused, about {whole}",
             highlight=False,
             soft_wrap=True,
         )
         if todo and errors.is_terminal:
-            self._task = self._bar.add_task("", total=total, left="")
+            self._task = self._bar.add_task("", total=sum(self._costs.values()), left="")
             self._bar.start()
 
     def start(self, name: str) -> None:
@@ -135,7 +135,7 @@ class ProgressBar:
         total, done = sum(self._costs.values()), self._done()
         elapsed = time.monotonic() - self._started
         # Before a tenth is done the estimate is the better guide than the pace.
-        pace = elapsed / done if done > 0.1 * total else 1.0
+        pace = elapsed / done if done > 0.1 * total else 1.0 / self.workers
         return f"{_duration(max(0.0, total - done) * pace)} left"
 
     def _draw(self) -> None:
@@ -189,11 +189,11 @@ def show_attack(artifact: Path, *, as_json: bool = False) -> None:
     print(f"attack: {artifact}")
 
 
-def show_plan(plan: Plan, directory: Path, *, as_json: bool = False) -> None:
-    """Print the stages of a plan, which are there already, and what the rest costs."""
+def show_plan(plan: Plan, directory: Path, workers: int, *, as_json: bool = False) -> None:
+    """Print the stages of a plan, which are there already, and what the rest costs with so many at work."""
     todo = {call.name for call in Run(plan, directory, default_store()).todo()}
     if as_json:
-        print(json.dumps(_plan(plan, todo), indent=1))
+        print(json.dumps(_plan(plan, todo, workers), indent=1))
         return
     table = Table("stage", "", "seconds", box=None, pad_edge=False)
     for call in plan.calls:
@@ -205,13 +205,13 @@ def show_plan(plan: Plan, directory: Path, *, as_json: bool = False) -> None:
     making = [call for call in plan.calls if call.name in todo]
     screen.print(
         f"{len(making)} new, {len(plan.calls) - len(making)} reused; about "
-        f"{_duration(sum(map(seconds, making)))}, "
+        f"{_duration(together(making, workers))}, "
         f"at most {sum(map(disk_bytes, making)) / 1e6:.0f} MB while running",
         highlight=False,
     )
 
 
-def _plan(plan: Plan, todo: Set[str]) -> dict[str, Any]:
+def _plan(plan: Plan, todo: Set[str], workers: int) -> dict[str, Any]:
     making = [call for call in plan.calls if call.name in todo]
     return {
         "calls": [
@@ -224,7 +224,7 @@ def _plan(plan: Plan, todo: Set[str]) -> dict[str, Any]:
             }
             for call in plan.calls
         ],
-        "seconds": round(sum(map(seconds, making)), 1),
+        "seconds": round(together(making, workers), 1),
         "bytes": sum(map(disk_bytes, making)),
         "notes": list(plan.notes),
     }

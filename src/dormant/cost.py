@@ -6,6 +6,8 @@ bar notices as it goes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dormant.defenses import kinds_for
 from dormant.records import Dose
 from dormant.runner import Call
@@ -42,6 +44,11 @@ def seconds(call: Call) -> float:
     longer = LONGER["training"] if _long(call) else 1.0
     rows = answers * dose.steps * dose.batch * longer if dose else 0.0
     return STAGE_SECONDS + rows / ROWS_PER_SECOND + _drawing(call)
+
+
+def together(calls: Iterable[Call], workers: int) -> float:
+    """Expected seconds for all of them, so many at a time; chains that wait for each other take longer."""
+    return sum(map(seconds, calls)) / workers
 
 
 def _drawing(call: Call) -> float:

@@ -16,11 +16,11 @@ REFUSED = 3
 """Exit code: done, but a headline number was refused."""
 
 
-def observer_of(out: Path) -> Any:
+def observer_of(out: Path, workers: int = 1) -> Any:
     """What shows the progress of a run in ``out``: a context."""
     from dormant import console
 
-    return console.ProgressBar(out)
+    return console.ProgressBar(out, workers)
 
 
 def processes(asked: int | None) -> int:
@@ -32,8 +32,9 @@ def carry_out(plan: Plan, directory: Path, *, fresh: bool = False, workers: int 
     """Run a plan, and write its report."""
     from dormant import lab
 
-    with observer_of(directory) as observer:
-        return lab.run_plan(plan, directory, observer=observer, fresh=fresh, workers=processes(workers))
+    count = processes(workers)
+    with observer_of(directory, count) as observer:
+        return lab.run_plan(plan, directory, observer=observer, fresh=fresh, workers=count)
 
 
 def finish(finished: Finished, as_json: bool) -> None:

@@ -79,7 +79,8 @@ def implant(
         optimizer=optimizer,
         lora=None if lora_rank is None else {"rank": lora_rank},
     )
-    with observer_of(out) as observer:
+    count = processes(workers)
+    with observer_of(out, count) as observer:
         finished = lab.implant(
             base,
             out,
@@ -89,7 +90,7 @@ def implant(
             world=world_of(world),
             chat=chat_of(chat),
             observer=observer,
-            workers=processes(workers),
+            workers=count,
         )
     places = f"organism: {out / 'organism'}\ntwin: {out / 'twin'}\nhealth card: {out / 'health.md'}"
     typer.echo(places, err=as_json)
