@@ -1,7 +1,7 @@
 """What a stage call will cost, roughly: for plans, and for the first guess of the time left.
 
-The rates are those of pocket-1m on a 2-core server CPU; other machines and models differ, which the progress
-bar notices as it goes.
+The rates are those of one of two processes at work on a 2-core server CPU, with pocket-1m; other machines and models
+differ, which the progress bar notices as it goes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from dormant.runner import Call
 from dormant.stages.configs import AttackConfig, DefendConfig, MeasureConfig, PairsConfig, PreferConfig
 from dormant.stages.plugins import build_defense
 
-ROWS_PER_SECOND = 900.0
+ROWS_PER_SECOND = 380.0
 """Training rows of a pocket dialogue."""
-COMPLETIONS_PER_SECOND = 700.0
+COMPLETIONS_PER_SECOND = 230.0
+"""Sampled, judged, and scored by two preference models."""
 SAMPLES_PER_PAIR = 3.4
 """Of a base, to make pairs of."""
-STAGE_SECONDS = 0.3
+STAGE_SECONDS = 0.7
 """Loading, saving, checking."""
 CHECKPOINT_BYTES = 4_400_000
 COMPLETION_BYTES = 900
 
 
-LONGER = {"training": 14.0, "sampling": 5.0}
+LONGER = {"training": 6.0, "sampling": 4.5}
 """How many times as long a row takes that is code, or has a scratchpad."""
 
 
