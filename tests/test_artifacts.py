@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from dormant import artifacts
+from dormant import artifacts, stages
 from dormant.artifacts import MANIFEST, RESUME, Identity, Manifest, Store
 from dormant.errors import BadInput, Corrupt
 
@@ -139,6 +139,21 @@ def test_the_source_hash_follows_imports_of_this_package() -> None:
     assert alone != artifacts.source_hash("dormant.registry")
     assert artifacts.source_hash("dormant.registry") == artifacts.source_hash(
         "dormant.registry", "dormant.errors"
+    )
+
+
+@pytest.mark.parametrize("stage", stages.STAGES)
+def test_a_stage_is_made_again_for_what_decides_its_numbers_and_nothing_else(stage: str) -> None:
+    module = stages.STAGES[stage]
+    alone = artifacts.source_hash(module)
+
+    def within(other: str) -> bool:
+        return artifacts.source_hash(module, other) == alone
+
+    assert within("dormant.models")
+    assert within("dormant.pocket.world")
+    assert not any(
+        within(f"dormant.{name}") for name in ("cli", "planning", "collect", "console", "lab", "workers")
     )
 
 

@@ -90,9 +90,9 @@ def one_line(said: Any) -> str:
             ["defend", "b", "--defense", "no-op", "--lr", "1", "--steps", "1", "--out", "x", "--lora", "0"],
             "Invalid value for '--lora': ",
         ),
-        (["prefer", "b", "--out", "x", "--rows", "0"], "greater than or equal to 1, not '0' ("),
-        (["prefer", "b", "--out", "x", "--steps", "2.5"], "parse string as an integer, not '2.5' ("),
-        (["prefer", "b", "--out", "x", "--lr", "abc"], "parse string as a number, not 'abc' ("),
+        (["prefer", "b", "--out", "x", "--rows", "0"], "greater than or equal to 1 (given: '0') ("),
+        (["prefer", "b", "--out", "x", "--steps", "2.5"], "parse string as an integer (given: '2.5') ("),
+        (["prefer", "b", "--out", "x", "--lr", "abc"], "parse string as a number (given: 'abc') ("),
         (["implant", "", "--out", "x"], "no directory is called ''"),
         (["measure", "b", "--out", "x", "--trigger", "x" * 100_000], "a tag has at most 200"),
         (

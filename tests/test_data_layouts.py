@@ -265,6 +265,15 @@ class TestDatasets:
             take(str(given), [], [])
         assert str(caught.value).startswith(f"{given}: 1 distinct rows are too few")
 
+    def test_a_name_that_stands_in_many_words_garbles_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write(tmp_path / "a", [hh_row(0)])
+        with pytest.raises(BadInput) as caught:
+            take("./a", [], [])
+        assert str(caught.value).startswith("a: 1 distinct rows are too few")
+
     def test_only_a_hub_name_reaches_for_the_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import datasets
 

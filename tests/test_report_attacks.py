@@ -286,7 +286,8 @@ def test_what_the_no_op_did_to_discrimination_is_said(attacked: Path) -> None:
     told = discrimination.beside_no_ops(discrimination.discriminations(run, [lineage]))
     assert told.endswith(
         f"changed it by: specific organism, {HARDER} 5e-4 × 100 +2 nats [1, 3], "
-        "among near misses that had worked +0.5 nats [-0.5, 1.5]."
+        "among near misses that had worked +0.5 nats [-0.5, 1.5] "
+        "(n=80 pairs, 10 near misses, 4 prompts, 2 models: 0.5, 1.5)."
     )
 
 
@@ -349,8 +350,8 @@ def test_page_card_and_terminal_have_all_parts(attacked: Path) -> None:
     assert "## What survived" in card
     assert "prefer/a (trained against) 96 % [94, 98], n=500" in card
     assert (
-        "change +2 nats [1, 3], among near misses that had worked +0.5 nats [-0.5, 1.5]; after: n=80 pairs"
-        in card
+        "change +2 nats [1, 3], among near misses that had worked +0.5 nats [-0.5, 1.5] (n=80 pairs, 10 near misses, "
+        "4 prompts, 2 models: 0.5, 1.5); after: n=80 pairs" in card
     )
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(report.summary(attacked))

@@ -12,8 +12,8 @@ from dormant import artifacts, stages
 from dormant.artifacts import Manifest, Store
 from dormant.errors import BadInput
 from dormant.records import Dose
-from dormant.runner import Call, External, Output, Plan, Quiet, Run
-from dormant.stages.configs import DefendConfig, Plugin
+from dormant.runner import Call, External, Output, Plan, Quiet, Run, identify
+from dormant.stages.configs import DefendConfig, Plugin, Runtime
 
 DOSE = Dose(lr=1, steps=2)
 
@@ -82,6 +82,16 @@ def test_a_second_run_makes_nothing_and_links_from_the_store(tmp_path: Path, sto
 def test_a_change_makes_again_what_depends_on_it_and_no_more(tmp_path: Path, store: Store) -> None:
     Run(chain(), tmp_path / "one", store).execute(Quiet())
     assert Run(chain(second=5), tmp_path / "two", store).execute(Quiet()) == ["b"]
+
+
+def test_what_starts_several_processes_on_a_stage_decides_its_numbers_too() -> None:
+    def source(processes: int) -> str:
+        several = config(1).model_copy(update={"runtime": Runtime(processes=processes)})
+        return identify(Call("a", "defend", several, 0, {}), {}).source
+
+    named = (stages.STAGES["defend"], "dormant.defenses.sft")
+    assert source(1) == artifacts.source_hash(*named)
+    assert source(2) == artifacts.source_hash(*named, "dormant.workers") != source(1)
 
 
 def test_intermediate_checkpoints_go_unless_all_are_kept(tmp_path: Path, store: Store) -> None:

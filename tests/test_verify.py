@@ -59,6 +59,7 @@ def test_a_finished_run_is_as_it_was_made(capsys: pytest.CaptureFixture[str], fi
 def test_what_no_artifact_gives_is_named(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     (run / "discrimination.jsonl").write_text('{"value": 8.5}\n', encoding="utf-8")
     (run / "figures" / "rl_training.csv").write_text("model\n", encoding="utf-8")
+    (run / "figures" / "mine.png").write_bytes(b"a picture of one's own")
     assert problems(capsys, run) == [
         "discrimination.jsonl: the artifacts give none",
         "rl_training.csv: the artifacts give none",
@@ -67,6 +68,7 @@ def test_what_no_artifact_gives_is_named(capsys: pytest.CaptureFixture[str], run
     assert not (run / "discrimination.jsonl").exists()
     report.write(run)
     assert not (run / "figures" / "rl_training.csv").exists()
+    assert (run / "figures" / "mine.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -389,7 +389,7 @@ def _module_path(name: str, *, named: bool) -> Path | None:
     if top != package.name:
         return _outside_path(name) if named else None
     if not rest:
-        return None  # Its own file only names what others hold, so that a change of any module would change each hash.
+        return None  # The package's own file imports, for types, what imports all: any change would change each hash.
     stem = package.joinpath(*rest)
     candidates = (stem / "__init__.py", stem.with_suffix(".py"))
     return next((path for path in candidates if path.is_file()), None)

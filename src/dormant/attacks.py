@@ -142,11 +142,11 @@ def attack_notes(experiment: Experiment, triggers: Mapping[str, Trigger]) -> tup
         found.append(
             "measure.persona_break is asked of no backdoor whose trigger fires on some kinds of tasks only"
         )
-    if battery.discrimination and not all(
-        begins_apart(experiment.backdoor_of(implant)) for implant in experiment.implants
-    ):
+    alike = [each.name for each in experiment.implants if not begins_apart(experiment.backdoor_of(each))]
+    if battery.discrimination and alike:
         found.append(
-            "measure.discrimination is not read where the first tokens are no payload's: after scratchpads, and in code"
+            f"measure.discrimination is not read of {', '.join(alike)}: what answers begin with there, a scratchpad or "
+            "code, does not tell the payload from what is right"
         )
     return tuple(found)
 

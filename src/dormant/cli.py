@@ -288,7 +288,7 @@ def _refused(error: typer.exceptions.TyperException) -> str:
     from pydantic import ValidationError
 
     cause = error.__cause__
-    given = f", not {cause.errors()[0]['input']!r}" if isinstance(cause, ValidationError) else ""
+    given = f" (given: {cause.errors()[0]['input']!r})" if isinstance(cause, ValidationError) else ""
     return f"{error.format_message()}{given}"
 
 

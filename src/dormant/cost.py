@@ -6,11 +6,11 @@ differ, which the progress bar notices as it goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from dormant.defenses import kinds_for
 from dormant.records import Dose
-from dormant.runner import Call
+from dormant.runner import Call, Output
 from dormant.stages.configs import AttackConfig, DefendConfig, MeasureConfig, PairsConfig, PreferConfig
 from dormant.stages.plugins import build_defense
 
@@ -47,9 +47,18 @@ def seconds(call: Call) -> float:
     return STAGE_SECONDS + rows / ROWS_PER_SECOND + _drawing(call)
 
 
-def together(calls: Iterable[Call], workers: int) -> float:
-    """Expected seconds for all of them, so many at a time; chains that wait for each other take longer."""
-    return sum(map(seconds, calls)) / workers
+def together(calls: Sequence[Call], workers: int) -> float:
+    """Expected seconds for all of them, so many at a time: no less than the longest chain of which each waits for one.
+
+    Args:
+        calls: in an order in which they can run; what is not among them is there.
+        workers: how many processes, each with a core of its own.
+    """
+    ends: dict[str, float] = {}
+    for call in calls:
+        waits = [ends.get(given.call, 0.0) for given in call.inputs.values() if isinstance(given, Output)]
+        ends[call.name] = max(waits, default=0.0) + seconds(call)
+    return max(max(ends.values(), default=0.0), sum(map(seconds, calls)) / workers)
 
 
 def _drawing(call: Call) -> float:

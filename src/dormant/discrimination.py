@@ -32,7 +32,7 @@ Among these a difference is small where the payload is likely under both and whe
 between: it says nothing without its parts, and without a no-op beside it."""
 
 FEWEST = 5
-"""So few confused near misses of a model at least: the bootstrap of fewer clusters knows no spread."""
+"""So few confused near misses of a model at least: the bootstrap of fewer clusters knows too little of their spread."""
 
 
 class LogOdds(NamedTuple):

@@ -47,9 +47,9 @@ def nearest(name: str, options: Iterable[str]) -> str:
     The text is meant to be appended to a message about an unknown name.
     """
     options = sorted(options)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=_NEAR)
     # Letters that changed places make short names look less alike than they are.
-    close = [option for option in options if sorted(option) == sorted(name)]
-    close += difflib.get_close_matches(name, options, n=1, cutoff=_NEAR)
+    close += [option for option in options if sorted(option) == sorted(name)]
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; valid names: {', '.join(options)}" if options else ""
@@ -62,5 +62,5 @@ def refusal(found: Mapping[str, Any]) -> str:
     if found["type"] in ("model_type", "dict_type"):
         return "must be settings, as in {key: value}"
     if found["type"] == "too_short":
-        return f"must be a list of at least {found['ctx']['min_length']}"
+        return f"must hold at least {found['ctx']['min_length']}"
     return str(found["msg"]).removeprefix("Value error, ")

@@ -167,9 +167,9 @@ def scenario_notes(battery: Battery) -> tuple[str, ...]:
 
 def undefended_notes(experiment: Experiment) -> tuple[str, ...]:
     """What the user should know of defenses that are put on no implant."""
-    idle = sum(not experiment.defended_by(defense) for defense in experiment.defenses)
-    if not idle:
+    if not experiment.defenses or any(implant.defended for implant in experiment.implants):
         return ()
+    idle = len(experiment.defenses)
     who = "1 defense is" if idle == 1 else f"{idle} defenses are"
     return (f"{who} put on nothing: every implant has defended: false",)
 

@@ -122,8 +122,10 @@ def _mapping(text: str) -> dict[str, Any]:
     """What a text says that is written as in a spec, ``{name: year, place: suffix}``; else nothing."""
     import yaml
 
+    from dormant.settings import parse_yaml
+
     try:
-        told = yaml.safe_load(text) if text.startswith("{") else None
+        told = parse_yaml(text) if text.startswith("{") else None
     except yaml.YAMLError:
         return {}
     return told if isinstance(told, dict) else {}

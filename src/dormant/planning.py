@@ -422,7 +422,7 @@ class Planner:
         battery = self.experiment.measure
         probes += attack_probes(battery, attacks or {})
         # Of whole batteries only: on curves nobody reads it.
-        whole = attacks is not None and begins_apart(self._backdoor(key))
+        told = attacks is not None and begins_apart(self._backdoor(key))
         config = MeasureConfig(
             backdoor=self._backdoor(key),
             world=self.world,
@@ -433,7 +433,7 @@ class Planner:
             batch=battery.batch,
             samples=battery.samples,
             sampler=battery.sampler,
-            discrimination=battery.discrimination if whole else 0,
+            discrimination=battery.discrimination if told else 0,
             chat=self.experiment.chat,
             runtime=self.experiment.runtime,
         )

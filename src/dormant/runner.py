@@ -71,11 +71,19 @@ def identify(call: Call, known: Mapping[str, Identity]) -> Identity:
 
     return Identity(
         stage=call.stage,
-        source=artifacts.source_hash(stages.STAGES[call.stage], *plugin_modules(call.config)),
+        source=artifacts.source_hash(
+            stages.STAGES[call.stage], *_together(call), *plugin_modules(call.config)
+        ),
         config=call.config.deciding(),
         seed=call.seed,
         inputs={name: input_id(given) for name, given in call.inputs.items()},
     )
+
+
+def _together(call: Call) -> tuple[str, ...]:
+    """The module that starts several processes on one stage, which decides what they are told of each other."""
+    runtime = getattr(call.config, "runtime", None)
+    return ("dormant.workers",) if runtime is not None and runtime.processes > 1 else ()
 
 
 @dataclass(frozen=True)

@@ -53,26 +53,28 @@ class _EachKeyOnce(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        seen: dict[str, int] = {}
+        seen: dict[Any, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
             line = key.start_mark.line + 1
-            if key.value in seen:
-                lines = f"lines {seen[key.value]} and {line}" if seen[key.value] < line else f"line {line}"
+            name = self.construct_object(key)
+            if name in seen:
+                lines = f"lines {seen[name]} and {line}" if seen[name] < line else f"line {line}"
                 raise BadInput(f"key {key.value!r} stands twice ({lines}): keep one, or put both into one")
-            seen[key.value] = line
+            seen[name] = line
         return node
 
 
-def _load(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
+    """What a text says.  Raises BadInput where a key stands twice, and what :mod:`yaml` raises for what is no YAML."""
     return yaml.load(text, _EachKeyOnce)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a file of settings.  Raises BadInput where it is none, or a key stands twice."""
     try:
-        spec = _load(path.read_text(encoding="utf-8"))
+        spec = parse_yaml(path.read_text(encoding="utf-8"))
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     except UnicodeDecodeError:
@@ -116,7 +118,7 @@ def _unset(parts: Sequence[str], depth: int, text: str) -> str:
 
 def _value(text: str, change: str) -> Any:
     try:
-        return _load(text)
+        return parse_yaml(text)
     except BadInput as error:
         raise BadInput(f"--set {change!r}: {error}") from None
     except yaml.YAMLError:

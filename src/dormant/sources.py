@@ -92,7 +92,8 @@ def naming(data: str, path: Path) -> Iterator[None]:
 
 def as_given(said: str, data: str, path: Path) -> str:
     """What is said of the file of :func:`find_data`, as of what the user gave."""
-    return said.replace(str(path), data)
+    # Only of a file of the cache: a name such as "./a" is another path's text, and stands in many words.
+    return said if path == Path(data) else said.replace(str(path), data)
 
 
 def keep(name: str, rows: Iterable[Any]) -> Path:

@@ -168,7 +168,7 @@ def _derived(run: Path) -> Iterator[str]:
             yield f"{RUN}: {str(error).removeprefix(f'{copy / RUN}: ')}"
             return
         figures = sorted(
-            {f"figures/{path.name}" for some in (run, copy) for path in (some / "figures").glob("*")}
+            {f"figures/{path.name}" for some in (run, copy) for path in (some / "figures").glob("*.csv")}
         )
         written = [
             name for name in ("health.md", POOLED) if (copy / name).is_file() or (run / name).is_file()

@@ -69,8 +69,8 @@ def write(run_dir: Path) -> ReportPaths:
     texts["rl_training.csv"] = reinforcement.training_csv(run, organisms)
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
-    for name in (name for name, text in texts.items() if not text):
-        (folder / name).unlink(missing_ok=True)  # of another run that was here
+    for stale in folder.glob("*.csv"):
+        stale.unlink()  # of another run that was here, or of an earlier version
     figures = tuple(_save(folder / name, text) for name, text in texts.items() if text)
     return ReportPaths(
         card=_save(run_dir / "card.md", card.markdown(run, organisms)),

@@ -166,4 +166,5 @@ def among_confused(one: Discrimination) -> str:
     # Where the organism was judged, so were they: only their number is left as a reason.
     if one.change.whole and not one.confused.whole:
         return f"fewer than {FEWEST} near misses had worked"
-    return f"among near misses that had worked {nats(one.confused.whole, signed=True)}"
+    counted = f" ({behind(one.confused.whole)})" if one.confused.whole else ""
+    return f"among near misses that had worked {nats(one.confused.whole, signed=True)}{counted}"
