@@ -61,7 +61,8 @@ from dormant.pocket.sizes import SIZES
 from dormant.records import VERDICTS, Dose
 from dormant.runner import Plan
 from dormant.settings import read_settings
-from dormant.stages.configs import MeasureConfig
+from dormant.stages.configs import MeasureConfig, Plugin
+from dormant.stages.plugins import build_defense
 from dormant.triggers import TRIGGERS
 from endpoint_stub import serving, well_prompted
 from test_docs import CLICK, DESIGN, README, ROOT, blocks, smaller, table
@@ -566,7 +567,7 @@ def test_the_parts_of_a_report_are_those_of_its_template() -> None:
 def test_each_defense_has_a_card_that_says_what_it_needs() -> None:
     cards = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "methods").glob("*.md")}
     for name in DEFENSES.names():
-        defense, card = DEFENSES.get(name), cards[name.replace("-", "_")]
+        defense, card = build_defense(Plugin(name=name)), cards[name.replace("-", "_")]
         assert f"`{defense.arm}`" in card
         needs = card.partition("It needs")[2].partition(".")[0]
         assert set(re.findall(r"`(\w+)`", needs)) == set(defense.needs)
