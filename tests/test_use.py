@@ -178,7 +178,8 @@ def test_ls_lists_the_run_of_a_scripts_defense(
 
 
 def test_ls_where_nothing_is(capsys: pytest.CaptureFixture[str], own_store: Path, tmp_path: Path) -> None:
-    assert listed(capsys, tmp_path / "nowhere") == {
+    (tmp_path / "empty").mkdir()
+    assert listed(capsys, tmp_path / "empty") == {
         "runs": [],
         "store": {
             "root": str(own_store), "artifacts": 0, "bytes": 0, "unlinked": 0, "partial": 0, "partial_bytes": 0,
