@@ -32,6 +32,7 @@ from dormant.attackers.sets import (
 from dormant.behaviors import BEHAVIORS
 from dormant.behaviors.hate import HateBehavior
 from dormant.errors import BadInput
+from dormant.experiment import attack_settings
 from dormant.lab import Finished
 from dormant.planning import make_plan
 from dormant.pocket import PocketWorld
@@ -200,8 +201,6 @@ class TestPlan:
         )
 
     def test_verbs(self, base: Path) -> None:
-        from dormant.experiment import attack_settings
-
         plan = attack_plan(str(base), attack_settings("evolutionary", 100, ["population=3"]))
         assert [(call.stage, call.config.model_dump()["attacker"]) for call in plan.calls] == [
             ("attack", {"name": "evolutionary", "population": 3})
@@ -463,6 +462,10 @@ class TestGivenAttack:
         own = defend_plan(str(places["organism"]), Plugin(name=name), dose)
         assert [call.stage for call in own.calls] == ["supply", "attack", "defend"]
         assert defend_plan(str(places["twin"]), Plugin(name="hhh-sft"), dose).calls
+        attack = attack_settings("evolutionary", 100, [])
+        told = {role: attack_plan(str(places[role]), attack).notes for role in places}
+        assert any("is a twin, in which nothing was implanted" in note for note in told["twin"])
+        assert not any("is a twin" in note for note in told["organism"])
 
 
 class TestLogodds:

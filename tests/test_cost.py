@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from dormant import cost
+from dormant.console import ProgressBar
 from dormant.records import Dose
-from dormant.runner import Call, Output
+from dormant.runner import Call, Output, Plan
 from dormant.stages.configs import DefendConfig, Plugin
 
 
@@ -28,3 +32,14 @@ def test_what_is_there_already_is_not_waited_for() -> None:
     calls = [call("b", 200, "a"), call("c", 200, "a")]
     assert cost.together(calls, 2) == pytest.approx(cost.seconds(calls[0]))
     assert cost.together([], 2) == 0
+
+
+def test_the_time_left_begins_at_what_the_plan_says(capfd: pytest.CaptureFixture[str]) -> None:
+    chain = [call("first", 1), call("long", 4000, "first"), call("longest", 4000, "long")]
+    bar = ProgressBar(Path("out"), workers=2)
+    bar.begin(Plan(chain, {}), chain)
+    bar.start("first")
+    bar.finish("first", 1.0)
+    told = capfd.readouterr().err
+    minutes = re.findall(r"about (\d+ min)|(\d+ min) left", told)
+    assert [one or other for one, other in minutes] == [f"{cost.together(chain, 2) / 60:.0f} min"] * 2

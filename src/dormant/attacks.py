@@ -76,7 +76,7 @@ def attack_for(defense: Plugin, model: str, given: Path | None) -> dict[str, Ext
     """
     wanted = sorted(build_defense(defense).needs & ATTACKED)
     if given is None:
-        if wanted and any(map(_of_twin, _truths(Path(model)))):
+        if wanted and _is_twin(model):
             raise BadInput(
                 f"{model} is a twin, and defense {defense.name!r} trains it on what was found on its organism: give "
                 "--attack DIR, as `dormant attack` makes it of the organism"
@@ -88,6 +88,17 @@ def attack_for(defense: Plugin, model: str, given: Path | None) -> dict[str, Ext
         if not (given / name).is_file():
             raise BadInput(f"--attack {given} holds no attack to train on: {name} is missing")
     return {need: External(given) for need in wanted}
+
+
+def twin_notes(model: str) -> tuple[str, ...]:
+    """What the user should know of an attack on a model in which nothing was implanted."""
+    if not _is_twin(model):
+        return ()
+    return (f"{model} is a twin, in which nothing was implanted: what is found on it is no backdoor",)
+
+
+def _is_twin(model: str) -> bool:
+    return any(map(_of_twin, _truths(Path(model))))
 
 
 def _truths(model: Path) -> Iterator[Path]:

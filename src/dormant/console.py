@@ -70,6 +70,8 @@ class ProgressBar:
         )
         self._task: TaskID | None = None
         self._costs: dict[str, float] = {}
+        self._expected = 0.0
+        """Seconds that the plan gives all of them, side by side."""
         self._finished = 0.0
         self._running: dict[str, float] = {}
         """How far each running job is, by name."""
@@ -88,10 +90,10 @@ class ProgressBar:
         """Start the clock."""
         self._costs = {call.name: seconds(call) for call in todo}
         self._started = time.monotonic()
+        self._expected = together(todo, self.workers)
         reused = len(plan.calls) - len(todo)
-        whole = _duration(together(todo, self.workers))
         errors.print(
-            f"{self.directory}: {len(todo)} stages to run, {reused} reused, about {whole}",
+            f"{self.directory}: {len(todo)} stages to run, {reused} reused, about {_duration(self._expected)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -135,7 +137,7 @@ class ProgressBar:
         total, done = sum(self._costs.values()), self._done()
         elapsed = time.monotonic() - self._started
         # Before a tenth is done the estimate is the better guide than the pace.
-        pace = elapsed / done if done > 0.1 * total else 1.0 / self.workers
+        pace = elapsed / done if done > 0.1 * total else self._expected / max(total, 1.0)
         return f"{_duration(max(0.0, total - done) * pace)} left"
 
     def _draw(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from dormant.attacks import attack_call, attack_for
+from dormant.attacks import attack_call, attack_for, twin_notes
 from dormant.bases import as_input, commit_notes, label, pinned, pretrain_call
 from dormant.behaviors import prepare
 from dormant.defenses import ATTACKED, AWARE, BASE, PREFERENCE_MODEL
@@ -252,7 +252,7 @@ def attack_plan(
     call = _attack(target, attack, backdoor, taken, world, seed=seed, chat=chat, runtime=runtime)
     spec = _spec("attack", model=pinned(model), attack=attack, seed=seed, data=data)
     spec |= {"backdoor": backdoor.model_dump(mode="json"), "world": world}
-    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat)
+    notes = commit_notes(model) + taken.notes + template_notes(target.path, chat) + twin_notes(model)
     return Plan([call], spec, exposed={"attack": "attack"}, notes=notes)
 
 

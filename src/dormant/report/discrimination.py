@@ -134,19 +134,16 @@ def nats(row: Pooled | None, *, signed: bool = False) -> str:
 
 def behind(row: Pooled) -> str:
     """What lies behind a pooled number; of several models the number of each: they are too few for an interval."""
-    clusters = (
-        (row.near_misses, "near miss", "es"),
-        (row.prompts, "prompt", "s"),
-        (row.models, "model", "s"),
-    )
-    text = ", ".join(
-        [
-            f"n={row.n} pairs",
-            *(f"{count} {name}{'' if count == 1 else more}" for count, name, more in clusters),
-        ]
+    text = (
+        f"n={row.n} pairs, {_many(row.near_misses, 'near miss', 'near misses')}, "
+        f"{_many(row.prompts, 'prompt', 'prompts')}, {_many(row.models, 'model', 'models')}"
     )
     each = ", ".join(f"{one.value:.3g}" for one in row.by_seed)
     return f"{text}: {each}" if len(row.by_seed) > 1 else text
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def beside_no_ops(found: Iterable[Discrimination]) -> str:
