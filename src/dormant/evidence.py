@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ class Evidence:
 
     def rows(self, metric: str, **key: Any) -> Iterator[Result]:
         """Result rows of a metric whose key has these values."""
-        for row in self.results:
-            if row.metric == metric and all(getattr(row.key, k) == v for k, v in key.items()):
+        for row in self._by_metric.get(metric, ()):
+            if all(getattr(row.key, k) == v for k, v in key.items()):
                 yield row
+
+    @cached_property
+    def _by_metric(self) -> Mapping[str, Sequence[Result]]:
+        found: dict[str, list[Result]] = {}
+        for row in self.results:
+            found.setdefault(row.metric, []).append(row)
+        return found

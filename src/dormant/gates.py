@@ -17,7 +17,7 @@ from dormant.errors import BadInput
 from dormant.evidence import Evidence, Gate, Thresholds
 from dormant.preference_gates import preference_model_valid, reward_varies, untriggered_preferred
 from dormant.records import Result, ResultKey, Task, canonical, from_json
-from dormant.results import NEAR, artifact_path, without_part
+from dormant.results import NEAR, Cell, artifact_path, without_part
 from dormant.stages.configs import OWN_KINDS, TRUTH
 from dormant.stages.logs import read_log
 
@@ -55,16 +55,36 @@ def evaluate(evidence: Evidence) -> list[Gate]:
 
 def refuse(results: Iterable[Result], gates: Sequence[Gate]) -> list[Result]:
     """Take the value from each refusable row that a failed gate covers, and note the gates' ids."""
-    failed = [gate for gate in gates if not gate.ok and gate.id != TWIN_PRESENT]
+    failed = _by_scope(gate for gate in gates if not gate.ok and gate.id != TWIN_PRESENT)
     results = list(results)
     kept: list[Result] = []
     families = {row.key.condition for row in results if row.key.condition.startswith(f"{NEAR}:")}
     for row in results:
-        keys = _read_keys(row, families)
-        ids = sorted({gate.id for gate in failed if row.metric in REFUSABLE and any(map(gate.covers, keys))})
+        keys = _read_keys(row, families) if row.metric in REFUSABLE else []
+        ids = sorted({name for key in keys for name in _covering(failed, key)})
         update = {"value": None, "low": None, "high": None, "gates": ids}
         kept.append(row.model_copy(update=update) if ids else row)
     return kept
+
+
+_Failed = Mapping[tuple[str, ...], Mapping[tuple[Any, ...], set[str]]]
+"""Ids of gates: by the fields that their scopes name, and by what these have to be."""
+
+
+def _by_scope(gates: Iterable[Gate]) -> _Failed:
+    # A large run has thousands of each: asking every gate of every row takes minutes.
+    found: dict[tuple[str, ...], dict[tuple[Any, ...], set[str]]] = {}
+    for gate in gates:
+        fields = tuple(sorted(gate.scope))
+        covered = tuple(gate.scope[name] for name in fields)
+        found.setdefault(fields, {}).setdefault(covered, set()).add(gate.id)
+    return found
+
+
+def _covering(failed: _Failed, key: ResultKey) -> Iterator[str]:
+    """The ids of the gates under which a row with this key falls."""
+    for fields, gates in failed.items():
+        yield from gates.get(tuple(getattr(key, name) for name in fields), ())
 
 
 def _read_keys(row: Result, families: Iterable[str]) -> list[ResultKey]:
@@ -300,22 +320,26 @@ def _utility_above_chance(evidence: Evidence) -> Iterator[Gate]:
 def _unscored_share(evidence: Evidence) -> Iterator[Gate]:
     ceiling = evidence.limits.unscored_ceiling
     worst, failed = None, False
-    for row in evidence.results:
+    asked: dict[ResultKey, list[Cell]] = {}
+    for cell in evidence.cells:
+        asked.setdefault(_whole(cell.key), []).append(cell)
+    for row in evidence.rows("shown"):
         # Near misses are looked at family by family.
-        if row.metric != "shown" or row.key.condition == NEAR:
+        if row.key.condition == NEAR:
             continue
         share = row.unscored / row.n
         # One that could not be judged, beside others that could, is no pattern, however few there are.
         pattern = row.unscored > 1 or not row.scored or ceiling == 0
         if share > ceiling and pattern:
             failed = True
+            reason = _commonest_reason(asked.get(_whole(row.key), ()))
             yield Gate(
                 id="unscored-share",
                 ok=False,
                 measured=f"{row.unscored} of {row.n} completions could not be judged",
                 threshold=f"at most {ceiling:.0%}" + (", or a single one" if ceiling else ""),
-                message=f"most often: {_commonest_reason(evidence, row)}; the completions file of this cell has every "
-                "reason; what was not the model's doing is judged anew with --fresh",
+                message=f"most often: {reason}; the completions file of this cell has every reason; what was not the "
+                "model's doing is judged anew with --fresh",
                 scope=_exact(row),
             )
         elif worst is None or share > worst[0]:
@@ -330,13 +354,16 @@ def _unscored_share(evidence: Evidence) -> Iterator[Gate]:
         )
 
 
-def _commonest_reason(evidence: Evidence, row: Result) -> str:
-    """Why most of those completions of a model under a condition could not be judged that could not."""
-    asked = row.key.model_copy(update={"stratum": "all"})
+def _whole(key: ResultKey) -> ResultKey:
+    """The key of all that a model was asked under a condition."""
+    return key.model_copy(update={"stratum": "all"})
+
+
+def _commonest_reason(cells: Iterable[Cell]) -> str:
+    """Why most of those completions could not be judged that could not."""
     reasons = Counter(
         score["reason"].partition(", line ")[0]
-        for cell in evidence.cells
-        if cell.key.model_copy(update={"stratum": "all"}) == asked
+        for cell in cells
         for completion in cell.rows
         if (score := completion["scores"].get("shown")) and score["value"] is None
     )
