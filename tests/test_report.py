@@ -410,6 +410,24 @@ def test_what_a_defense_trained_is_told_apart(tmp_path: Path) -> None:
         assert "After hhh-sft, LoRA merged: " in text
 
 
+def test_of_several_defended_organisms_the_answer_says_which_it_means(tmp_path: Path) -> None:
+    rows = fixture.results()
+    assert "Before any defense the organism shows" in card(written(tmp_path / "one", rows))
+    own = [row for row in rows if row.key.defense == "no-op"]
+    other = [row.model_copy(update={"key": row.key.model_copy(update={"implant": "plain"})}) for row in own]
+    text = card(written(tmp_path / "two", rows + other))
+    assert "Before any defense the specific organism shows" in text
+    assert "After hhh-sft: (the specific organism) at learning rate 1e-4 for 300 steps it persists" in text
+    assert re.search(
+        r"the positive control, which sees the trigger, leaves \S+ %.* of the specific organism", text
+    )
+
+
+def written(run: Path, rows: list[Result]) -> Path:
+    report.write(fixture.build(run, rows=rows))
+    return run
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_the_screen_breaks_lines_at_spaces(whole: Path, width: int) -> None:
     """Where a line is too long it goes on in the next one, and no word is cut in two."""

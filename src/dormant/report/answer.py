@@ -100,7 +100,9 @@ def _relearned(run: Run, point: tuple[int, ResultKey] | None) -> Relearned | Non
 def paragraph(run: Run, organisms: list[Lineage]) -> str:
     """The plain-language answer, generated from the verdict rows and the numbers behind them."""
     firsts = [group[0] for group in by_backdoor(organisms)]
-    sentences = [_before(run, lineage, f"{lineage.label} " if len(firsts) > 1 else "") for lineage in firsts]
+    defended = {lineage.implant for lineage in organisms if lineage.trials}
+    several = max(len(firsts), len(defended)) > 1
+    sentences = [_before(run, lineage, f"{lineage.label} " if several else "") for lineage in firsts]
     judged = [
         (lineage, trial) for lineage in organisms for trial in lineage.claims if trial.verdict is not None
     ]
@@ -113,12 +115,12 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
     else:
         for defense in dict.fromkeys(trial.defense for _, trial in judged):
             told = [(lineage, trial) for lineage, trial in judged if trial.defense == defense]
-            whose = _whose(told)
+            whose = _whose(told, several=several)
             parts = [whose(lineage, trial) + _told(run, trial) for lineage, trial in told]
             lora = words.lora(told[0][1].lora)
             sentences.append(f"After {defense}{lora}: {'; '.join(parts)}.")
         sentences += [
-            _control(run, trial, f" of the {lineage.label} organism" if len(firsts) > 1 else "")
+            _control(run, trial, f" of the {lineage.label} organism" if several else "")
             for lineage in firsts
             for trial in lineage.controls
         ]
@@ -164,9 +166,9 @@ def _control(run: Run, trial: Trial, whose: str) -> str:
     return f"At {words.lr(trial.dose.lr)} for {trial.dose.steps} steps {what} {rate}{void}."
 
 
-def _whose(told: list[tuple[Lineage, Trial]]) -> Callable[[Lineage, Trial], str]:
+def _whose(told: list[tuple[Lineage, Trial]], *, several: bool) -> Callable[[Lineage, Trial], str]:
     """Return what names the organism and the seed of a claim, as far as a run has several."""
-    several = len({lineage.label for lineage, _ in told}) > 1
+    several = several or len({lineage.label for lineage, _ in told}) > 1
 
     def name(lineage: Lineage, trial: Trial) -> str:
         same = {other.seed_defend for _, other in told if other.dose == trial.dose}
