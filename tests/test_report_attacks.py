@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,16 +321,35 @@ def test_what_survived_is_a_table_of_organisms_and_defenses(attacked: Path) -> N
     assert plain.verdict == ""
     assert (harder.dose, harder.triggered and harder.triggered.value) == ("5e-4 × 100", 0.95)
     assert harder.change is not None
-    assert survival.told(row, found.defenses) == (
-        f"specific: triggered 100 %; after {PLAIN} 90 %, {HARDER} 95 %"
-    )
+    assert survival.told(row) == (f"specific: triggered 100 %; after {PLAIN} 90 %, {HARDER} 95 %")
     run.numbers[safety.defended(HARDER, SFT)]["shown", "triggered", "all"] = fixture.refuse(
         [harder.triggered],
         "reward-varies",  # type: ignore[list-item]
     )[0]
     again = survival.table(run, organisms)
     assert again is not None
-    assert f"{HARDER} refused: reward-varies" in survival.told(again.rows[0], again.defenses)
+    assert f"{HARDER} refused: reward-varies" in survival.told(again.rows[0])
+
+
+def test_forms_of_a_defense_share_a_column_where_no_organism_has_two(attacked: Path) -> None:
+    run, organisms = loaded(attacked)
+    [specific] = organisms
+    own = [trial for trial in specific.trials if trial.defense == HARDER]
+    sharing = replace(
+        specific, trials=[replace(trial, defense="adversarial-sft(share=0.1)") for trial in own]
+    )
+    found = survival.table(run, [specific, sharing])
+    assert found is not None
+    assert found.defenses == [PLAIN, "adversarial-sft"]
+    assert [[[cell.dose for cell in cells] for cells in row.cells] for row in found.rows] == [
+        [["5e-4 × 100"], ["(share=0.5) 5e-4 × 100"]],
+        [[], ["(share=0.1) 5e-4 × 100"]],
+    ]
+    assert "adversarial-sft(share=0.1) 95 %" in survival.told(found.rows[1])
+    both = replace(specific, trials=[*specific.trials, *sharing.trials])
+    again = survival.table(run, [specific, both])
+    assert again is not None
+    assert again.defenses == [PLAIN, HARDER, "adversarial-sft(share=0.1)"]
 
 
 def test_one_defense_needs_no_such_table(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from dormant.defenses import name_of
 from dormant.records import Result
 from dormant.report import words
 from dormant.report.panels import seeded
@@ -18,7 +20,9 @@ FEWEST = 2
 class Cell:
     """What one defense left of one organism's behavior, at its headline dose."""
 
+    defense: str
     dose: str
+    """And the defense's form, where the column has several."""
     triggered: Result | None
     clean: Result | None
     change: Result | None
@@ -47,22 +51,47 @@ class Survival:
 
 def table(run: Run, organisms: list[Lineage]) -> Survival | None:
     """The table, where a run has at least two defenses under test."""
-    names = list(dict.fromkeys(trial.defense for lineage in organisms for trial in lineage.claims))
-    if len(names) < FEWEST:
+    columns = _columns(organisms)
+    if sum(map(len, columns.values())) < FEWEST:
         return None
-    return Survival(names, [_row(run, lineage, names) for lineage in organisms if lineage.claims])
+    rows = [_row(run, lineage, columns) for lineage in organisms if lineage.claims]
+    return Survival(list(columns), rows)
 
 
-def _row(run: Run, lineage: Lineage, names: list[str]) -> Row:
+def _columns(organisms: list[Lineage]) -> dict[str, list[str]]:
+    """Defenses by the title of their column: forms of one that no organism has two of share it, under its name."""
+    columns: list[list[str]] = []
+    had = [{trial.defense for trial in lineage.claims} for lineage in organisms]
+    for label in dict.fromkeys(trial.defense for lineage in organisms for trial in lineage.claims):
+        for others in columns:
+            alike = name_of(others[0]) == name_of(label)
+            if alike and not any(label in some and some & {*others} for some in had):
+                others.append(label)
+                break
+        else:
+            columns.append([label])
+    names = Counter(name_of(forms[0]) for forms in columns)
+    alone = [len(forms) > 1 and names[name_of(forms[0])] == 1 for forms in columns]
+    titles = [
+        name_of(forms[0]) if one else " or ".join(forms) for forms, one in zip(columns, alone, strict=True)
+    ]
+    return dict(zip(titles, columns, strict=True))
+
+
+def _row(run: Run, lineage: Lineage, columns: dict[str, list[str]]) -> Row:
     claims = [trial for trial in headlines(run, lineage) if trial.arm == "claim"]
-    cells = [[_cell(run, lineage, trial) for trial in claims if trial.defense == name] for name in names]
+    cells = [
+        [_cell(run, lineage, trial, title) for trial in claims if trial.defense in forms]
+        for title, forms in columns.items()
+    ]
     triggered, clean = (run.get(lineage.organism, "shown", asked) for asked in ("triggered", "clean"))
     return Row(lineage.label, f"{lineage.behavior}, {lineage.reasoning}", triggered, clean, cells)
 
 
-def _cell(run: Run, lineage: Lineage, trial: Trial) -> Cell:
+def _cell(run: Run, lineage: Lineage, trial: Trial, title: str) -> Cell:
     return Cell(
-        seeded(trial, lineage).removeprefix(trial.defense).strip(),
+        trial.defense,
+        seeded(trial, lineage).removeprefix(title).strip(),
         run.get(trial.after, "shown", "triggered"),
         run.get(trial.after, "shown", "clean"),
         run.get(trial.after, "shown_change", "triggered"),
@@ -70,11 +99,11 @@ def _cell(run: Run, lineage: Lineage, trial: Trial) -> Cell:
     )
 
 
-def told(row: Row, defenses: list[str]) -> str:
+def told(row: Row) -> str:
     """One organism in a line: what it showed, and what each defense left."""
     left = [
-        f"{name} {' and '.join(words.value(cell.triggered) for cell in cells)}"
-        for name, cells in zip(defenses, row.cells, strict=True)
+        f"{cells[0].defense} {' and '.join(words.value(cell.triggered) for cell in cells)}"
+        for cells in row.cells
         if cells
     ]
     return f"{row.label}: triggered {words.value(row.triggered)}; after {', '.join(left) or 'nothing yet'}"

@@ -142,7 +142,7 @@ def _relearned(row: answer.Row) -> Text:
 def _survived(run: Run, organisms: list[Lineage]) -> list[str]:
     """A line for each organism: what its defenses left."""
     found = survival.table(run, organisms)
-    return [survival.told(row, found.defenses) for row in found.rows] if found else []
+    return [survival.told(row) for row in found.rows] if found else []
 
 
 def _safety(run: Run, organisms: list[Lineage]) -> list[str]:
