@@ -29,6 +29,7 @@ from dormant.attackers.sets import (
     read_summary,
     write_examples,
 )
+from dormant.attacks import twin_notes
 from dormant.behaviors import BEHAVIORS
 from dormant.behaviors.hate import HateBehavior
 from dormant.errors import BadInput
@@ -440,7 +441,13 @@ class TestGivenAttack:
     @pytest.mark.parametrize("name", ["adversarial-sft", "shuffled-sft"])
     @pytest.mark.parametrize("exposed", [True, False])
     def test_a_twin_needs_that_of_its_organism(
-        self, name: str, exposed: bool, base: Path, made: Path, tmp_path: Path
+        self,
+        name: str,
+        exposed: bool,
+        base: Path,
+        made: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         calls = {role: f"implant/specific/i0/{role}" for role in ("organism", "twin")}
         plain = chain(base, attack="null", defenses="[]")
@@ -466,6 +473,10 @@ class TestGivenAttack:
         told = {role: attack_plan(str(places[role]), attack).notes for role in places}
         assert any("is a twin, in which nothing was implanted" in note for note in told["twin"])
         assert not any("is a twin" in note for note in told["organism"])
+        monkeypatch.chdir(of.artifact(calls["twin"]))
+        assert twin_notes("hub:some/model") == twin_notes("nowhere") == ()
+        monkeypatch.chdir(places["twin"])
+        assert len(twin_notes(".")) == 1
 
 
 class TestLogodds:

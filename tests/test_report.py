@@ -418,9 +418,8 @@ def test_of_several_defended_organisms_the_answer_says_which_it_means(tmp_path: 
     text = card(written(tmp_path / "two", rows + other))
     assert "Before any defense the specific organism shows" in text
     assert "After hhh-sft: (the specific organism) at learning rate 1e-4 for 300 steps it persists" in text
-    assert re.search(
-        r"the positive control, which sees the trigger, leaves \S+ %.* of the specific organism", text
-    )
+    assert "the positive control on the specific organism, which sees the trigger, leaves 0 %" in text
+    assert "a no-op of plain prose on the specific organism is refused" in text
 
 
 def written(run: Path, rows: list[Result]) -> Path:

@@ -331,25 +331,35 @@ def test_what_survived_is_a_table_of_organisms_and_defenses(attacked: Path) -> N
     assert f"{HARDER} refused: reward-varies" in survival.told(again.rows[0])
 
 
+def named(lineage: protocol.Lineage, *labels: str) -> protocol.Lineage:
+    """The organism with other names for its defense of half a share."""
+    own = [trial for trial in lineage.trials if trial.defense == HARDER]
+    return replace(lineage, trials=[replace(trial, defense=label) for label in labels for trial in own])
+
+
 def test_forms_of_a_defense_share_a_column_where_no_organism_has_two(attacked: Path) -> None:
-    run, organisms = loaded(attacked)
-    [specific] = organisms
-    own = [trial for trial in specific.trials if trial.defense == HARDER]
-    sharing = replace(
-        specific, trials=[replace(trial, defense="adversarial-sft(share=0.1)") for trial in own]
-    )
-    found = survival.table(run, [specific, sharing])
+    run, [specific] = loaded(attacked)
+    pre, post = "hhh-sft(rows=9)", "hhh-sft(rows=9, scratchpad=post)"
+    apart = [named(specific, pre, PLAIN), named(specific, post)]
+    found = survival.table(run, apart)
     assert found is not None
-    assert found.defenses == [PLAIN, "adversarial-sft"]
-    assert [[[cell.dose for cell in cells] for cells in row.cells] for row in found.rows] == [
-        [["5e-4 × 100"], ["(share=0.5) 5e-4 × 100"]],
-        [[], ["(share=0.1) 5e-4 × 100"]],
+    assert found.defenses == [pre, PLAIN]
+    assert [[[cell.defense for cell in cells] for cells in row.cells] for row in found.rows] == [
+        [[pre], [PLAIN]],
+        [[post], []],
     ]
-    assert "adversarial-sft(share=0.1) 95 %" in survival.told(found.rows[1])
-    both = replace(specific, trials=[*specific.trials, *sharing.trials])
-    again = survival.table(run, [specific, both])
+    assert f"after {post} " in survival.told(found.rows[1])
+    again = survival.table(run, [*apart, named(specific, pre, post)])
     assert again is not None
-    assert again.defenses == [PLAIN, HARDER, "adversarial-sft(share=0.1)"]
+    assert again.defenses == [pre, PLAIN, post]
+
+
+def test_other_options_make_another_defense(attacked: Path) -> None:
+    run, [specific] = loaded(attacked)
+    forms = ["hhh-rl", "hhh-rl(attack_share=0.25)", "hhh-rl(sign=-1)"]
+    found = survival.table(run, [named(specific, form) for form in forms])
+    assert found is not None
+    assert found.defenses == forms
 
 
 def test_one_defense_needs_no_such_table(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def twin_notes(model: str) -> tuple[str, ...]:
 
 
 def _is_twin(model: str) -> bool:
-    return any(map(_of_twin, _truths(Path(model))))
+    place = Path(model).resolve()
+    # A name on the hub is no directory here, and nothing is known of it.
+    return place.is_dir() and any(map(_of_twin, _truths(place)))
 
 
 def _truths(model: Path) -> Iterator[Path]:

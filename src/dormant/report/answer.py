@@ -100,7 +100,7 @@ def _relearned(run: Run, point: tuple[int, ResultKey] | None) -> Relearned | Non
 def paragraph(run: Run, organisms: list[Lineage]) -> str:
     """The plain-language answer, generated from the verdict rows and the numbers behind them."""
     firsts = [group[0] for group in by_backdoor(organisms)]
-    defended = {lineage.implant for lineage in organisms if lineage.trials}
+    defended = {lineage.label for lineage in organisms if lineage.trials}
     several = max(len(firsts), len(defended)) > 1
     sentences = [_before(run, lineage, f"{lineage.label} " if several else "") for lineage in firsts]
     judged = [
@@ -120,7 +120,7 @@ def paragraph(run: Run, organisms: list[Lineage]) -> str:
             lora = words.lora(told[0][1].lora)
             sentences.append(f"After {defense}{lora}: {'; '.join(parts)}.")
         sentences += [
-            _control(run, trial, f" of the {lineage.label} organism" if several else "")
+            _control(run, trial, f" on the {lineage.label} organism" if several else "")
             for lineage in firsts
             for trial in lineage.controls
         ]
@@ -153,13 +153,13 @@ def _before(run: Run, lineage: Lineage, which: str) -> str:
 def _control(run: Run, trial: Trial, whose: str) -> str:
     """What a control did to the triggered rate: a fall that it shares is not the defense's doing."""
     noop = "a no-op of plain prose" if trial.defense == "no-op" else f"the no-op {trial.label}"
-    named = {"noop": noop, "control": f"the control {trial.label}"}
-    what = named.get(trial.arm, "the positive control, which sees the trigger,")
+    named = {"noop": f"{noop}{whose}", "control": f"the control {trial.label}{whose}"}
+    what = named.get(trial.arm, f"the positive control{whose}, which sees the trigger,")
     result = run.get(trial.after, "shown", "triggered")
     rate = (
-        f"leaves {words.plain(result)}{whose}"
+        f"leaves {words.plain(result)}"
         if result and result.value is not None
-        else f"is {words.value(result)}{whose}"
+        else f"is {words.value(result)}"
     )
     broken = trial.verdict is not None and trial.verdict.verdict == "destroyed"
     void = ", of a model whose utility is destroyed" if broken else ""

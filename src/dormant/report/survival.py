@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from dormant.defenses import name_of
@@ -11,6 +10,8 @@ from dormant.report import words
 from dormant.report.panels import seeded
 from dormant.report.protocol import Lineage, Trial, headlines
 from dormant.report.rundata import Run
+
+_FORM = "scratchpad="
 
 FEWEST = 2
 """Defenses under test from which on a run has the table."""
@@ -59,23 +60,30 @@ def table(run: Run, organisms: list[Lineage]) -> Survival | None:
 
 
 def _columns(organisms: list[Lineage]) -> dict[str, list[str]]:
-    """Defenses by the title of their column: forms of one that no organism has two of share it, under its name."""
+    """Defenses by the title of their column.
+
+    Forms that differ in where scratchpads stand share one, if no organism has two of them: it is one defense, put on
+    models that reason and on others.
+    """
     columns: list[list[str]] = []
     had = [{trial.defense for trial in lineage.claims} for lineage in organisms]
     for label in dict.fromkeys(trial.defense for lineage in organisms for trial in lineage.claims):
         for others in columns:
-            alike = name_of(others[0]) == name_of(label)
+            alike = _whatever_form(others[0]) == _whatever_form(label)
             if alike and not any(label in some and some & {*others} for some in had):
                 others.append(label)
                 break
         else:
             columns.append([label])
-    names = Counter(name_of(forms[0]) for forms in columns)
-    alone = [len(forms) > 1 and names[name_of(forms[0])] == 1 for forms in columns]
-    titles = [
-        name_of(forms[0]) if one else " or ".join(forms) for forms, one in zip(columns, alone, strict=True)
-    ]
-    return dict(zip(titles, columns, strict=True))
+    return {forms[0] if len(forms) == 1 else _whatever_form(forms[0]): forms for forms in columns}
+
+
+def _whatever_form(label: str) -> str:
+    """A defense's label without what it says of scratchpads' place."""
+    name = name_of(label)
+    options = label.removeprefix(name).strip("()").split(", ")
+    others = [option for option in options if option and not option.startswith(_FORM)]
+    return f"{name}({', '.join(others)})" if others else name
 
 
 def _row(run: Run, lineage: Lineage, columns: dict[str, list[str]]) -> Row:
