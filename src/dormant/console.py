@@ -137,7 +137,7 @@ class ProgressBar:
         total, done = sum(self._costs.values()), self._done()
         elapsed = time.monotonic() - self._started
         # Before a tenth is done the estimate is the better guide than the pace.
-        pace = elapsed / done if done > 0.1 * total else self._expected / max(total, 1.0)
+        pace = elapsed / done if done > 0.1 * total else self._expected / (total or 1.0)
         return f"{_duration(max(0.0, total - done) * pace)} left"
 
     def _draw(self) -> None:

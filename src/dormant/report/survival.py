@@ -81,8 +81,8 @@ def _columns(organisms: list[Lineage]) -> dict[str, list[str]]:
 def _whatever_form(label: str) -> str:
     """A defense's label without what it says of scratchpads' place."""
     name = name_of(label)
-    options = label.removeprefix(name).strip("()").split(", ")
-    others = [option for option in options if option and not option.startswith(_FORM)]
+    options = label.removeprefix(f"{name}(").removesuffix(")").split(", ") if label != name else []
+    others = [option for option in options if not option.startswith(_FORM)]
     return f"{name}({', '.join(others)})" if others else name
 
 
